@@ -1,0 +1,39 @@
+"""Deep quantization as a Gymnasium environment (ReLeQ, arXiv 1811.01704).
+
+Importing this package registers the environments; names that need torch are imported on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from releq_env.errors import ReLeQError
+from releq_env.registration import register_envs
+
+if TYPE_CHECKING:
+    from releq_env.env import ReLeQEnv
+    from releq_env.tasks import TASKS, Task
+    from releq_env.wrappers import ContinuousAction, OneShot
+
+__version__ = "0.1.0"
+__all__ = ["TASKS", "ContinuousAction", "OneShot", "ReLeQEnv", "ReLeQError", "Task", "__version__"]
+
+_LAZY = {
+    "ReLeQEnv": "releq_env.env",
+    "TASKS": "releq_env.tasks",
+    "Task": "releq_env.tasks",
+    "OneShot": "releq_env.wrappers",
+    "ContinuousAction": "releq_env.wrappers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'releq_env' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register_envs()

@@ -1,0 +1,58 @@
+"""What an assignment costs, relative to the largest bitwidth: the State of Quantization.
+
+Every cost is a weighted mean of the bitwidths over the largest bitwidth, so it lies in (0, 1]; the
+costs differ in how much a layer counts.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from releq_env.errors import check_choice
+from releq_env.layer_info import LayerInfo
+
+MEMORY_TO_MAC_ENERGY = 120.0
+"""Energy of one memory access over the energy of one multiply-accumulate (R, as we read the paper)."""
+
+COSTS: dict[str, Callable[[LayerInfo], float]] = {
+    "mean_bits": lambda layer: 1.0,
+    "weighted_bits": lambda layer: layer.weights,
+    "energy": lambda layer: layer.weights * MEMORY_TO_MAC_ENERGY + layer.macs,
+    # Activations keep one width everywhere, so it cancels in the ratio.
+    "bitops": lambda layer: layer.macs,
+}
+"""How much a layer's bitwidth counts, by name of the cost."""
+
+
+class Cost:
+    """A cost function of assignments.
+
+    Args:
+        name: A name in `COSTS`.
+        layers: The network's quantizable layers.
+        largest: The largest bitwidth, at which the cost is 1.
+
+    Raises:
+        ReLeQError: If the name is unknown.
+    """
+
+    def __init__(self, name: str, layers: Sequence[LayerInfo], largest: int) -> None:
+        check_choice("cost", name, COSTS)
+        shares = np.array([COSTS[name](layer) for layer in layers], dtype=np.float64)
+        self.name = name
+        self.largest = largest
+        self.shares = shares / shares.sum()
+
+    def __call__(self, bitwidths: Sequence[int]) -> float:
+        """Return the State of Quantization q of an assignment, in (0, 1]."""
+        return float(np.dot(self.shares, bitwidths)) / self.largest
+
+
+def average_bits(bitwidths: Sequence[int]) -> float:
+    """Return the plain mean of the bitwidths over the layers, in bits."""
+    return float(np.mean(bitwidths))
+
+
+def weighted_bits(bitwidths: Sequence[int], layers: Sequence[LayerInfo]) -> float:
+    """Return the mean bits of a weight: the mean over the layers, weighted by their weights."""
+    return float(np.average(bitwidths, weights=[layer.weights for layer in layers]))

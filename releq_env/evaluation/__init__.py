@@ -1,0 +1,41 @@
+"""From an assignment to its validation accuracy."""
+
+from releq_env.evaluation.cache import EvaluationCache, default_cache
+from releq_env.evaluation.cached import CachedEvaluator
+from releq_env.evaluation.evaluator import Evaluation, Evaluator
+from releq_env.evaluation.retraining import RetrainingEvaluator
+from releq_env.tasks import Pretrained, Task
+
+__all__ = [
+    "CachedEvaluator",
+    "Evaluation",
+    "EvaluationCache",
+    "Evaluator",
+    "RetrainingEvaluator",
+    "default_cache",
+    "make_evaluator",
+]
+
+
+def make_evaluator(
+    task: Task,
+    pretrained: Pretrained,
+    *,
+    cache: str | None = "auto",
+    **retraining: object,
+) -> CachedEvaluator:
+    """Return the live evaluator of a task, with its cache.
+
+    Args:
+        task: The task.
+        pretrained: Its full-precision network.
+        cache: A file, `"auto"` for the one in the cache folder, `None` for memory only.
+        **retraining: Further arguments of `RetrainingEvaluator`.
+
+    Raises:
+        ReLeQError: If an argument is not accepted.
+    """
+    live = RetrainingEvaluator(task, pretrained, **retraining)  # type: ignore[arg-type]  # checked there
+    if cache is None:
+        return CachedEvaluator(live, None)
+    return CachedEvaluator(live, EvaluationCache(default_cache() if cache == "auto" else cache))

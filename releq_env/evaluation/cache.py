@@ -1,0 +1,155 @@
+"""An SQLite file of evaluations, shared by every process and every run on a machine."""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from releq_env.errors import ReLeQError
+from releq_env.paths import cache_folder
+
+SCHEMA_VERSION = 1
+_HEADER = b"SQLite format 3\x00"
+_WAIT_SECONDS = 60.0
+
+
+def default_cache() -> Path:
+    """Return the cache file that is used when none is named."""
+    return cache_folder() / "evaluations.sqlite"
+
+
+def evaluation_key(fingerprint: Mapping[str, object], bitwidths: Sequence[int]) -> str:
+    """Return the key of an evaluation: a hash of everything that its accuracy depends on."""
+    text = json.dumps({**fingerprint, "bitwidths": list(bitwidths)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class EvaluationCache:
+    """Accuracies by key, on disk the moment they are known.
+
+    Safe with many processes and threads; kill -9 loses nothing that `put` returned from. A damaged
+    database is set aside under another name, with a warning, and a new one is begun.
+
+    Args:
+        path: The database file; made if it is missing.
+
+    Raises:
+        ReLeQError: If the file is something else than a database, or from a newer version of this
+            package, or its folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._open()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]  # a connection does not cross processes
+
+    def get(self, key: str) -> tuple[float, float] | None:
+        """Return accuracy and seconds, or `None` if the key is not there."""
+        with self._explained():
+            row = (
+                self._connected().execute("SELECT accuracy, seconds FROM evaluations WHERE key = ?", (key,)).fetchone()
+            )
+        return None if row is None else (float(row[0]), float(row[1]))
+
+    def put(self, key: str, bitwidths: Sequence[int], accuracy: float, seconds: float) -> None:
+        """Keep an evaluation. The first one that was kept under a key stays."""
+        with self._explained(), self._connected() as transaction:
+            transaction.execute(
+                "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?)",
+                (key, " ".join(map(str, bitwidths)), accuracy, seconds, time.time()),
+            )
+
+    def __len__(self) -> int:
+        with self._explained():
+            return int(self._connected().execute("SELECT COUNT(*) FROM evaluations").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file. It is opened again when it is needed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> None:
+        mend = "name another file with cache=, or use cache=None to keep results in memory"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab"):
+                pass  # is it writable?
+            with self.path.open("rb") as file:
+                header = file.read(len(_HEADER))
+        except OSError as error:
+            raise ReLeQError(f"cache {self.path} cannot be written ({error.strerror}); {mend}") from error
+        if header and header != _HEADER:
+            raise ReLeQError(f"cache {self.path} is not an SQLite database; {mend}")
+        try:
+            version = self._begin()
+        except sqlite3.OperationalError as error:  # locked, disk full, read-only: the file is not at fault
+            raise ReLeQError(f"cache {self.path} cannot be opened ({error}); {mend}") from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            version = self._begin()
+        if version > SCHEMA_VERSION:
+            self.close()
+            raise ReLeQError(
+                f"cache {self.path} has schema {version}, from a newer releq_env (this one knows {SCHEMA_VERSION}); "
+                f"upgrade releq_env, or {mend}"
+            )
+
+    def _begin(self) -> int:
+        """Connect, check the file and make what is missing; return the schema's version."""
+        connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, check_same_thread=False)
+        self._connection = connection
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            return version
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        with connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS evaluations "
+                "(key TEXT PRIMARY KEY, bitwidths TEXT, accuracy REAL, seconds REAL, created REAL) WITHOUT ROWID"
+            )
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return SCHEMA_VERSION
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        warnings.warn(
+            f"cache {self.path} is damaged ({error}); it was moved to {aside} and a new one begun", stacklevel=4
+        )
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._open()
+        assert self._connection is not None
+        return self._connection
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise ReLeQError(
+                    f"cache {self.path} failed ({error}); free the disk or name another file with cache=; "
+                    "what was finished before is in it"
+                ) from error

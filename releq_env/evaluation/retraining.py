@@ -1,0 +1,214 @@
+"""The hot path: copy the pre-trained network, quantize it, retrain it briefly, measure it."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from releq_env.devices import resolve_device, resolve_precision
+from releq_env.errors import ReLeQError
+from releq_env.quantization import check_bitwidths, quantize
+from releq_env.tasks.pretrained import Pretrained
+from releq_env.tasks.task import Task
+
+ENGINE_VERSION = 1
+"""Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
+
+_INFERENCE_BATCH = 500
+_CALIBRATION_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class _Data:
+    images: Tensor
+    labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+
+
+class RetrainingEvaluator:
+    """Measures the validation accuracy of an assignment after a short retraining.
+
+    Every call starts from a fresh copy of the pre-trained network. Dropout is off and batch
+    normalisation is frozen (its statistics re-estimated with quantized weights first). Every
+    assignment sees the same batches in the same order (common random numbers), so an accuracy is a
+    function of the assignment. Data load at the first call.
+
+    Args:
+        task: Network, data and recipes.
+        pretrained: The task's full-precision network.
+        quantizer: A name in `releq_env.quantization.QUANTIZERS`.
+        retrain_images: Budget in images; 0 is post-training quantization, `None` the task's default.
+        retrain_seed: Seeds the order of the images.
+        data_root: See `releq_env.paths.data_folder`.
+        device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
+        precision: `"auto"`, `"fp32"` or `"bf16"`.
+
+    Raises:
+        ReLeQError: If an argument is not accepted.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pretrained: Pretrained,
+        quantizer: str = "lsq",
+        retrain_images: int | None = None,
+        retrain_seed: int = 0,
+        data_root: str | None = None,
+        device: str = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        check_bitwidths(None, quantizer)
+        self.task = task
+        self.pretrained = pretrained
+        self.quantizer = quantizer
+        self.retrain_images = _whole(
+            "retrain_images", task.retraining.images if retrain_images is None else retrain_images
+        )
+        self.retrain_seed = _whole("retrain_seed", retrain_seed)
+        self.data_root = data_root
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self._data: _Data | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_data": None}  # a copy in another process loads its own
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """Everything but the bitwidths that an accuracy depends on, JSON-able."""
+        recipe = self.task.retraining
+        return {
+            "engine": ENGINE_VERSION,
+            "torch": torch.__version__.split("+")[0],
+            "weights": self.pretrained.sha256,
+            "data": self.task.dataset.fingerprint,
+            "retraining": [recipe.batch_size, recipe.learning_rates[self.quantizer]],
+            "quantizer": self.quantizer,
+            "retrain_images": self.retrain_images,
+            "retrain_seed": self.retrain_seed,
+            "precision": str(self.dtype),
+            "device": self.device.type,
+            "threads": 1,
+            "parallel": "none",
+        }
+
+    def measure(self, bitwidths: Sequence[int]) -> tuple[float, float]:
+        """Retrain and measure one assignment.
+
+        Args:
+            bitwidths: One bitwidth a layer.
+
+        Returns:
+            Validation accuracy in [0, 1], and the seconds it took. Diverged retraining gives a low
+            accuracy, not an error.
+        """
+        data = self.load()
+        with _one_thread():
+            return self._measure(bitwidths, data)
+
+    def _measure(self, bitwidths: Sequence[int], data: _Data) -> tuple[float, float]:
+        start = time.perf_counter()
+        names = [layer.name for layer in self.pretrained.layers]
+        network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        network.eval()
+        _recalibrate(network, data.images[:_CALIBRATION_IMAGES])
+        if self.retrain_images:
+            self._retrain(network, data)
+        accuracy = self._accuracy(network, data)
+        return accuracy, time.perf_counter() - start
+
+    def load(self) -> _Data:
+        """Load the data, once. Raises `ReLeQError` if they are not to be had."""
+        if self._data is None:
+            training, validation = self.task.dataset.load(self.data_root)
+            self._data = _Data(
+                self._resident(training.images),
+                training.labels.to(self.device),
+                self._resident(validation.images),
+                validation.labels.to(self.device),
+            )
+        return self._data
+
+    def _resident(self, images: Tensor) -> Tensor:
+        # In pieces: the float32 intermediate of all images would be the largest thing in memory.
+        pieces = [self.task.dataset.normalize(piece).to(self.dtype) for piece in images.split(10_000)]
+        return torch.cat(pieces).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _retrain(self, network: nn.Module, data: _Data) -> None:
+        recipe = self.task.retraining
+        rate = recipe.learning_rates[self.quantizer]
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+        steps = -(-self.retrain_images // recipe.batch_size)
+        for step, batch in enumerate(self._batches(len(data.labels))):
+            optimizer.param_groups[0]["lr"] = rate * (1.0 - step / steps)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                logits = network(data.images[batch])
+            F.cross_entropy(logits.float(), data.labels[batch]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def _batches(self, size: int) -> Iterator[Tensor]:
+        """Yield indices of one batch after the other until the budget is used up."""
+        generator = torch.Generator().manual_seed(self.retrain_seed)
+        left = self.retrain_images
+        while left > 0:
+            epoch = torch.randperm(size, generator=generator)[:left]
+            left -= len(epoch)
+            yield from epoch.to(self.device).split(self.task.retraining.batch_size)
+
+    @torch.no_grad()
+    def _accuracy(self, network: nn.Module, data: _Data) -> float:
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            for images, labels in zip(
+                data.validation_images.split(_INFERENCE_BATCH),
+                data.validation_labels.split(_INFERENCE_BATCH),
+                strict=True,
+            ):
+                correct += (network(images).argmax(dim=1) == labels).sum()
+        return correct.item() / len(data.validation_labels)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread.
+
+    Small networks gain little from a second one, several evaluations at once gain more from the
+    cores, and an accuracy does not depend on how many cores there are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def _recalibrate(network: nn.Module, images: Tensor) -> None:
+    """Re-estimate the statistics of batch normalisation, if there is any, with quantized weights."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    for batch in images.float().split(_INFERENCE_BATCH):
+        network(batch)
+    for norm in norms:
+        norm.eval()
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0")
+    return int(value.__index__())

@@ -1,0 +1,88 @@
+"""Other shapes of the same decision: all layers at once, and continuous actions."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from releq_env.env import ReLeQEnv
+from releq_env.errors import ReLeQError
+
+
+class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):
+    """One step an episode: a `MultiDiscrete` action gives every layer the index of its bitwidth.
+
+    Args:
+        env: A ReLeQ environment with `action_mode="flexible"` and `evaluate="episode"`.
+
+    Raises:
+        ReLeQError: If it is something else.
+    """
+
+    def __init__(self, env: gym.Env[NDArray[np.float32], Any]) -> None:
+        super().__init__(env)
+        base = env.unwrapped
+        if not isinstance(base, ReLeQEnv) or base.action_mode != "flexible" or base.evaluate != "episode":
+            raise ReLeQError(
+                f"OneShot got {env}; give a ReLeQ environment with action_mode='flexible' and evaluate='episode'"
+            )
+        self.action_space = spaces.MultiDiscrete([len(base.bitwidths)] * len(base.layers))
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Give all layers their bitwidths; the episode ends.
+
+        Raises:
+            gymnasium.error.InvalidAction: If the action is outside the action space.
+        """
+        indices = np.asarray(action)
+        if not self.action_space.contains(indices):
+            raise gym.error.InvalidAction(
+                f"action {action!r} is outside the action space; give one of {self.action_space}"
+            )
+        for index in indices[:-1]:
+            self.env.step(index)
+        observation, reward, terminated, truncated, info = self.env.step(indices[-1])
+        return observation, float(reward), terminated, truncated, info
+
+
+class ContinuousAction(gym.ActionWrapper[NDArray[np.float32], NDArray[np.float32], Any]):
+    """A `Box` action in [-1, 1], rounded to the nearest of the discrete choices (DDPG, TD3, SAC).
+
+    -1 is the smallest bitwidth of the set and 1 the largest. Around `OneShot` the action has one
+    element a layer, otherwise one element.
+
+    Args:
+        env: An environment with a `Discrete` or `MultiDiscrete` action space.
+
+    Raises:
+        ReLeQError: If its action space is something else.
+    """
+
+    def __init__(self, env: gym.Env[NDArray[np.float32], Any]) -> None:
+        super().__init__(env)
+        space = env.action_space
+        if isinstance(space, spaces.Discrete):
+            self._choices = np.array([space.n])
+        elif isinstance(space, spaces.MultiDiscrete):
+            self._choices = space.nvec
+        else:
+            raise ReLeQError(
+                f"ContinuousAction got the action space {space}; give an environment with Discrete or MultiDiscrete"
+            )
+        self.action_space = spaces.Box(-1.0, 1.0, shape=self._choices.shape, dtype=np.float32)
+
+    def action(self, action: NDArray[np.float32]) -> Any:
+        """Return the nearest discrete action.
+
+        Raises:
+            gymnasium.error.InvalidAction: If it has another shape or is not finite.
+        """
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != self._choices.shape or not np.isfinite(values).all():
+            raise gym.error.InvalidAction(
+                f"action {action!r} is outside the action space; give one of {self.action_space}"
+            )
+        indices = np.rint((np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (self._choices - 1)).astype(np.int64)
+        return indices if isinstance(self.env.action_space, spaces.MultiDiscrete) else indices[0]
