@@ -1,12 +1,13 @@
 """From an assignment to its validation accuracy."""
 
 from releq_env.evaluation.cache import EvaluationCache, default_cache
-from releq_env.evaluation.cached import CachedEvaluator
+from releq_env.evaluation.cached import BudgetExhausted, CachedEvaluator
 from releq_env.evaluation.evaluator import Evaluation, Evaluator
 from releq_env.evaluation.retraining import RetrainingEvaluator
 from releq_env.tasks import Pretrained, Task
 
 __all__ = [
+    "BudgetExhausted",
     "CachedEvaluator",
     "Evaluation",
     "EvaluationCache",

@@ -1,9 +1,11 @@
 """The hot path: copy the pre-trained network, quantize it, retrain it briefly, measure it."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from releq_env.devices import resolve_device, resolve_precision
 from releq_env.errors import ReLeQError
+from releq_env.paths import data_folder
 from releq_env.quantization import check_bitwidths, quantize
 from releq_env.tasks.pretrained import Pretrained
 from releq_env.tasks.task import Task
@@ -22,12 +25,16 @@ _INFERENCE_BATCH = 500
 _CALIBRATION_IMAGES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Data:
     images: Tensor
     labels: Tensor
     validation_images: Tensor
     validation_labels: Tensor
+
+
+_RESIDENT: "WeakValueDictionary[object, _Data]" = WeakValueDictionary()
+"""Data in memory, shared by the evaluators of a process for as long as one of them lives."""
 
 
 class RetrainingEvaluator:
@@ -98,11 +105,18 @@ class RetrainingEvaluator:
             "parallel": "none",
         }
 
-    def measure(self, bitwidths: Sequence[int]) -> tuple[float, float]:
+    def reseeded(self, retrain_seed: int) -> "RetrainingEvaluator":
+        """Return the same with another retraining seed; the data are shared."""
+        other = copy.copy(self)
+        other.retrain_seed = retrain_seed
+        return other
+
+    def measure(self, bitwidths: Sequence[int], retrain_seed: int | None = None) -> tuple[float, float]:
         """Retrain and measure one assignment.
 
         Args:
             bitwidths: One bitwidth a layer.
+            retrain_seed: Another seed than the evaluator's own.
 
         Returns:
             Validation accuracy in [0, 1], and the seconds it took. Diverged retraining gives a low
@@ -110,9 +124,9 @@ class RetrainingEvaluator:
         """
         data = self.load()
         with _one_thread():
-            return self._measure(bitwidths, data)
+            return self._measure(bitwidths, self.retrain_seed if retrain_seed is None else retrain_seed, data)
 
-    def _measure(self, bitwidths: Sequence[int], data: _Data) -> tuple[float, float]:
+    def _measure(self, bitwidths: Sequence[int], retrain_seed: int, data: _Data) -> tuple[float, float]:
         start = time.perf_counter()
         names = [layer.name for layer in self.pretrained.layers]
         network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
@@ -120,34 +134,39 @@ class RetrainingEvaluator:
         network.eval()
         _recalibrate(network, data.images[:_CALIBRATION_IMAGES])
         if self.retrain_images:
-            self._retrain(network, data)
+            self._retrain(network, data, retrain_seed)
         accuracy = self._accuracy(network, data)
         return accuracy, time.perf_counter() - start
 
     def load(self) -> _Data:
         """Load the data, once. Raises `ReLeQError` if they are not to be had."""
         if self._data is None:
-            training, validation = self.task.dataset.load(self.data_root)
-            self._data = _Data(
-                self._resident(training.images),
-                training.labels.to(self.device),
-                self._resident(validation.images),
-                validation.labels.to(self.device),
-            )
+            key = (self.task.dataset.fingerprint, str(data_folder(self.data_root)), self.device, self.dtype)
+            self._data = _RESIDENT.get(key) or self._read()
+            _RESIDENT[key] = self._data
         return self._data
+
+    def _read(self) -> _Data:
+        training, validation = self.task.dataset.load(self.data_root)
+        return _Data(
+            self._resident(training.images),
+            training.labels.to(self.device),
+            self._resident(validation.images),
+            validation.labels.to(self.device),
+        )
 
     def _resident(self, images: Tensor) -> Tensor:
         # In pieces: the float32 intermediate of all images would be the largest thing in memory.
         pieces = [self.task.dataset.normalize(piece).to(self.dtype) for piece in images.split(10_000)]
         return torch.cat(pieces).to(self.device).contiguous(memory_format=torch.channels_last)
 
-    def _retrain(self, network: nn.Module, data: _Data) -> None:
+    def _retrain(self, network: nn.Module, data: _Data, retrain_seed: int) -> None:
         recipe = self.task.retraining
         rate = recipe.learning_rates[self.quantizer]
         parameters = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
         steps = -(-self.retrain_images // recipe.batch_size)
-        for step, batch in enumerate(self._batches(len(data.labels))):
+        for step, batch in enumerate(self._batches(len(data.labels), retrain_seed)):
             optimizer.param_groups[0]["lr"] = rate * (1.0 - step / steps)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = network(data.images[batch])
@@ -155,9 +174,9 @@ class RetrainingEvaluator:
             optimizer.step()
             optimizer.zero_grad()
 
-    def _batches(self, size: int) -> Iterator[Tensor]:
+    def _batches(self, size: int, retrain_seed: int) -> Iterator[Tensor]:
         """Yield indices of one batch after the other until the budget is used up."""
-        generator = torch.Generator().manual_seed(self.retrain_seed)
+        generator = torch.Generator().manual_seed(retrain_seed)
         left = self.retrain_images
         while left > 0:
             epoch = torch.randperm(size, generator=generator)[:left]

@@ -44,9 +44,7 @@ def pretrain(
         network = task.network().to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(recipe.seed)
     steps = len(images) // recipe.batch_size
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+    optimizer = _optimizer(recipe, network)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=0.1
     )
@@ -84,6 +82,13 @@ def pretrain(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return network.to(memory_format=torch.contiguous_format), accuracies
+
+
+def _optimizer(recipe: PretrainingRecipe, network: nn.Module) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
 
 
 def augment(images: Tensor, recipe: PretrainingRecipe, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from torch import nn
 
@@ -14,22 +13,24 @@ from releq_env.tasks.networks import SVHN8, DigitsNet, LeNet, SimpleNet
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
-    """How the full-precision network is trained: AdamW, one-cycle learning rate, training part only.
+    """How the full-precision network is trained: one-cycle learning rate.
 
     Attributes:
         epochs: Passes over the training part.
+        optimizer: `"sgd"` (Nesterov momentum 0.9) or `"adamw"`.
         batch_size: Images a step.
         learning_rate: Peak of the cycle.
-        weight_decay: Decoupled (AdamW).
+        weight_decay: L2 penalty (sgd) or decoupled (adamw).
         flip: Whether half of the images are mirrored left to right.
         shift: Largest random shift, in pixels, zero padded.
         seed: Of initialisation, order and augmentation.
     """
 
     epochs: int
+    optimizer: str = "sgd"
     batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    learning_rate: float = 5e-2
+    weight_decay: float = 5e-4
     flip: bool = False
     shift: int = 0
     seed: int = 0
@@ -47,9 +48,7 @@ class RetrainingRecipe:
 
     images: int
     batch_size: int = 128
-    learning_rates: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"lsq": 1e-3, "wrpn": 1e-3, "dorefa": 1e-4})
-    )
+    learning_rates: Mapping[str, float] = field(default_factory=lambda: {"lsq": 1e-3, "wrpn": 1e-3, "dorefa": 1e-4})
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ TASKS: dict[str, Task] = {
             name="digits",
             network=DigitsNet,
             dataset=DATASETS["Digits"],
-            pretraining=PretrainingRecipe(epochs=40, batch_size=32, learning_rate=3e-3),
+            pretraining=PretrainingRecipe(epochs=40, batch_size=32),
             retraining=RetrainingRecipe(images=1600, batch_size=32),
             min_relative_accuracy=0.99,
             released_constants=_LENET_CONSTANTS,
@@ -94,7 +93,7 @@ TASKS: dict[str, Task] = {
             name="mnist",
             network=LeNet,
             dataset=DATASETS["MNIST"],
-            pretraining=PretrainingRecipe(epochs=12),
+            pretraining=PretrainingRecipe(epochs=12, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-4),
             retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.997,
             released_constants=_LENET_CONSTANTS,
@@ -103,7 +102,7 @@ TASKS: dict[str, Task] = {
             name="fashion-mnist",
             network=LeNet,
             dataset=DATASETS["FashionMNIST"],
-            pretraining=PretrainingRecipe(epochs=15, flip=True, weight_decay=1e-3),
+            pretraining=PretrainingRecipe(epochs=20, flip=True),
             retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.99,
             released_constants=_LENET_CONSTANTS,
@@ -112,7 +111,7 @@ TASKS: dict[str, Task] = {
             name="cifar10",
             network=SimpleNet,
             dataset=DATASETS["CIFAR10"],
-            pretraining=PretrainingRecipe(epochs=80, learning_rate=4e-3, weight_decay=1e-2, flip=True, shift=2),
+            pretraining=PretrainingRecipe(epochs=100, flip=True, shift=2),
             retraining=RetrainingRecipe(images=20_000),
             min_relative_accuracy=0.98,
             released_constants=_COLOUR_CONSTANTS,

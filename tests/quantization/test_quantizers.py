@@ -1,0 +1,330 @@
+"""Every quantizer against formulas in NumPy, torch's own fake quantization, and properties of random tensors."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from releq_env.errors import ReLeQError
+from releq_env.quantization import QUANTIZERS, WeightQuantizer, check_bitwidths
+
+EVERY = [(name, bits) for name, spec in QUANTIZERS.items() for bits in spec.bitwidths]
+LSQ_BITS = range(2, 9)
+
+ARRAYS = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 4), st.integers(1, 12)),
+    elements=st.floats(-3, 3, width=32, allow_subnormal=False),
+)
+
+
+def build(name: str, bits: int, weight: torch.Tensor) -> WeightQuantizer:
+    return QUANTIZERS[name].build(weight, bits)
+
+
+def random_weight(*shape: int, scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_codes_and_forward_agree(name: str, bits: int, weight: torch.Tensor) -> None:
+    quantizer = build(name, bits, weight)
+    forward = quantizer(weight)
+    codes, scale, offset = quantizer.encode(weight)
+    assert codes.dtype == torch.int32
+    assert codes.shape == forward.shape == weight.shape
+    assert len(codes.unique()) <= 2**bits
+    torch.testing.assert_close(scale * codes + offset, forward.detach(), rtol=1e-5, atol=1e-6)
+    if bits > 1:  # one bit stands for -1 and +1
+        assert int(codes.max()) - int(codes.min()) < 2**bits
+
+
+@pytest.mark.parametrize(("name", "bits"), EVERY)
+@pytest.mark.parametrize("shape", [(6, 40), (5, 3, 7), (4, 3, 3, 3), (2, 2, 3, 3, 3)])
+@pytest.mark.parametrize("scale", [1e-3, 0.05, 1.0, 30.0])
+def test_few_codes_that_stand_for_the_forward_pass(name: str, bits: int, shape: tuple[int, ...], scale: float) -> None:
+    assert_codes_and_forward_agree(name, bits, random_weight(*shape, scale=scale))
+
+
+@pytest.mark.parametrize(("name", "bits"), EVERY)
+@given(array=ARRAYS)
+def test_few_codes_that_stand_for_the_forward_pass_of_any_weights(
+    name: str, bits: int, array: NDArray[np.float32]
+) -> None:
+    assert_codes_and_forward_agree(name, bits, torch.from_numpy(array))
+
+
+@pytest.mark.parametrize(("name", "bits"), EVERY)
+@pytest.mark.parametrize("value", [0.0, 0.3, -0.3, 1.0, -2.0, 1e-20])
+def test_constant_weights(name: str, bits: int, value: float) -> None:
+    weight = torch.full((3, 5), value)
+    assert_codes_and_forward_agree(name, bits, weight)
+    assert torch.isfinite(build(name, bits, weight)(weight)).all()
+
+
+@pytest.mark.parametrize(("name", "bits"), EVERY)
+def test_one_dead_channel_among_others(name: str, bits: int) -> None:
+    weight = random_weight(4, 9)
+    weight[2] = 0.0
+    assert_codes_and_forward_agree(name, bits, weight)
+
+
+@pytest.mark.parametrize(("name", "bits"), EVERY)
+def test_gradients_are_finite_and_reach_the_weights(name: str, bits: int) -> None:
+    weight = random_weight(4, 9)
+    weight[1] = 0.0
+    quantizer = build(name, bits, weight)
+    weight.requires_grad_(True)
+    quantizer(weight).square().sum().backward()
+    gradients = [weight.grad, *(parameter.grad for parameter in quantizer.parameters())]
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("name", "bits"), [(name, bits) for name, bits in EVERY if bits < 8])
+def test_one_more_bit_is_closer_on_a_bell_curve(name: str, bits: int) -> None:
+    # DoReFa rescales, so its target is the rescaled weight; WRPN wants weights in [-1, 1].
+    weight = random_weight(1, 5000, scale=0.3)
+    target = torch.tanh(weight) / torch.tanh(weight).abs().max() if name == "dorefa" else weight.clamp(-1, 1)
+
+    def error(b: int) -> float:
+        return (build(name, b, weight)(weight) - target).square().mean().item()
+
+    assert error(bits + 1) < error(bits)
+
+
+# WRPN
+
+
+@pytest.mark.parametrize("bits", QUANTIZERS["wrpn"].bitwidths)
+def test_wrpn_formula(bits: int) -> None:
+    w = random_weight(7, 11, scale=0.8).numpy()
+    n = 2 ** (bits - 1) - 1
+    expected = np.round(np.clip(w, -1, 1) * n) / n
+    np.testing.assert_allclose(build("wrpn", bits, torch.from_numpy(w))(torch.from_numpy(w)), expected, atol=1e-6)
+
+
+def test_wrpn_by_hand() -> None:
+    w = torch.tensor([[-1.7, -0.51, -0.49, 0.0, 0.2, 0.6, 1.0, 3.0]])
+    assert build("wrpn", 2, w)(w).tolist() == [[-1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]
+
+
+def test_wrpn_rounds_weights_of_a_normally_trained_layer_to_zero() -> None:
+    w = random_weight(10, 50, scale=0.02)
+    assert (build("wrpn", 2, w)(w) == 0).all()
+
+
+@pytest.mark.parametrize("bits", QUANTIZERS["wrpn"].bitwidths)
+def test_wrpn_gradient_is_one_inside_the_clip_and_zero_outside(bits: int) -> None:
+    w = torch.tensor([[-1.5, -0.9, 0.0, 0.4, 0.9, 1.1]], requires_grad=True)
+    upstream = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    build("wrpn", bits, w)(w).backward(upstream)
+    assert w.grad is not None
+    assert w.grad.tolist() == [[0.0, 2.0, 3.0, 4.0, 5.0, 0.0]]
+
+
+# DoReFa
+
+
+@pytest.mark.parametrize("bits", QUANTIZERS["dorefa"].bitwidths)
+@pytest.mark.parametrize("scale", [0.02, 1.0])
+def test_dorefa_formula(bits: int, scale: float) -> None:
+    w = random_weight(7, 11, scale=scale)
+    m = 2**bits - 1
+    t = np.tanh(w.numpy().astype(np.float64))
+    expected = 2 * np.round((t / (2 * np.abs(t).max()) + 0.5) * m) / m - 1
+    np.testing.assert_allclose(build("dorefa", bits, w)(w), expected, atol=1e-5)
+
+
+def test_dorefa_spans_the_unit_interval_and_has_no_zero() -> None:
+    w = random_weight(7, 11, scale=0.02)
+    quantized = build("dorefa", 2, w)(w)
+    assert float(quantized.abs().max()) == 1.0
+    assert set(np.round(quantized.unique().numpy() * 3).astype(int)) <= {-3, -1, 1, 3}
+
+
+@pytest.mark.parametrize("bits", QUANTIZERS["dorefa"].bitwidths)
+def test_dorefa_gradient_passes_straight_through_the_rounding(bits: int) -> None:
+    w = torch.tensor([[0.3, -0.7, 0.05, 1.5]], requires_grad=True)
+    build("dorefa", bits, w)(w)[0, :3].sum().backward()
+    t = np.tanh([0.3, -0.7, 0.05, 1.5])
+    expected = (1 - t[:3] ** 2) / t[3]
+    assert w.grad is not None
+    np.testing.assert_allclose(w.grad[0, :3], expected, rtol=1e-5)
+    # The largest weight sets the scale of all others: d(t_i/t_3)/dw_3.
+    np.testing.assert_allclose(w.grad[0, 3], -(t[:3].sum() / t[3] ** 2) * (1 - t[3] ** 2), rtol=1e-5)
+
+
+# LSQ
+
+
+def lsq_weights(bits: int, channels: int = 5, per_channel: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and steps away from ties, and from the half step beyond the last code, where definitions differ."""
+    n = 2 ** (bits - 1) - 1
+    generator = torch.Generator().manual_seed(bits)
+    whole = torch.randint(-n - 4, n + 5, (channels, per_channel), generator=generator)
+    fraction = 0.4 * (2 * torch.rand(channels, per_channel, generator=generator) - 1)
+    fraction = torch.where(whole.abs() == n, -fraction.abs() * whole.sign(), fraction)
+    fraction = torch.where(whole.abs() == n + 1, fraction.abs() * whole.sign(), fraction)
+    step = 0.01 + torch.rand(channels, generator=generator)
+    return (whole + fraction) * step[:, None], step
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_starts_at_the_published_step(bits: int) -> None:
+    w = random_weight(6, 3, 5, 5, scale=0.05)
+    n = 2 ** (bits - 1) - 1
+    expected = 2 * np.abs(w.numpy().reshape(6, -1)).mean(axis=1) / np.sqrt(n)
+    np.testing.assert_allclose(build("lsq", bits, w).step.detach(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_forward_is_torchs_fake_quantization(bits: int) -> None:
+    w = random_weight(6, 3, 5, 5, scale=0.05)
+    quantizer = build("lsq", bits, w)
+    n = 2 ** (bits - 1) - 1
+    zero = torch.zeros(6, dtype=torch.int32)
+    expected = torch.fake_quantize_per_channel_affine(w, quantizer.step.detach(), zero, 0, -n, n)
+    torch.testing.assert_close(quantizer(w), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_forward_by_hand(bits: int) -> None:
+    w, step = lsq_weights(bits)
+    quantizer = build("lsq", bits, w)
+    with torch.no_grad():
+        quantizer.step.copy_(step)
+    n, s = 2 ** (bits - 1) - 1, step.numpy()[:, None]
+    np.testing.assert_allclose(quantizer(w).detach(), np.clip(np.round(w.numpy() / s), -n, n) * s, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_gradients_are_those_of_torchs_learnable_step(bits: int) -> None:
+    weight, step = lsq_weights(bits)
+    n = 2 ** (bits - 1) - 1
+    upstream = random_weight(*weight.shape, seed=1)
+
+    ours = build("lsq", bits, weight)
+    with torch.no_grad():
+        ours.step.copy_(step)
+    w = weight.clone().requires_grad_(True)
+    forward = ours(w)
+    forward.backward(upstream)
+
+    v, s = weight.clone().requires_grad_(True), step.clone().requires_grad_(True)
+    factor = (weight.shape[1] * n) ** -0.5
+    theirs = torch._fake_quantize_learnable_per_channel_affine(v, s, torch.zeros_like(step), 0, -n, n, factor)
+    theirs.backward(upstream)
+    torch.testing.assert_close(forward, theirs)
+    torch.testing.assert_close(w.grad, v.grad)
+    torch.testing.assert_close(ours.step.grad, s.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_of_one_channel_is_torchs_per_tensor_learnable_step(bits: int) -> None:
+    weight, step = lsq_weights(bits, channels=1)
+    n = 2 ** (bits - 1) - 1
+    ours = build("lsq", bits, weight)
+    with torch.no_grad():
+        ours.step.copy_(step)
+    ours(weight).sum().backward()
+    s = step.clone().requires_grad_(True)
+    factor = (weight.numel() * n) ** -0.5
+    theirs = torch._fake_quantize_learnable_per_tensor_affine(weight, s, torch.zeros(1), -n, n, factor)
+    theirs.sum().backward()
+    torch.testing.assert_close(ours.step.grad, s.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_lsq_gradients_by_hand() -> None:
+    # 3 bits: n = 3. v = w / step; inside |v| <= n, beyond it the step pulls with +-n.
+    v = torch.tensor([[-5.0, -3.2, -2.9, -0.6, 0.0, 0.3, 2.2, 3.0, 3.4, 9.0]])
+    quantizer = build("lsq", 3, v)
+    with torch.no_grad():
+        quantizer.step.fill_(0.5)
+    w = (0.5 * v).requires_grad_(True)
+    quantizer(w).backward(torch.ones_like(w))
+    assert w.grad is not None
+    assert w.grad.tolist() == [[0, 0, 1, 1, 1, 1, 1, 1, 0, 0]]
+    slope = [-3, -3, -3 + 2.9, -1 + 0.6, 0, 0 - 0.3, 2 - 2.2, 0, 3, 3]
+    assert quantizer.step.grad.item() == pytest.approx(sum(slope) / (10 * 3) ** 0.5, rel=1e-4)
+
+
+def test_lsq_survives_a_step_that_training_drove_below_zero() -> None:
+    w = random_weight(3, 8)
+    quantizer = build("lsq", 4, w)
+    with torch.no_grad():
+        quantizer.step[1] = -0.2
+    quantizer(w).sum().backward()
+    assert torch.isfinite(quantizer(w)).all()
+    assert torch.isfinite(quantizer.step.grad).all()
+    codes, scale, offset = quantizer.encode(w)
+    torch.testing.assert_close(scale * codes + offset, quantizer(w).detach())
+
+
+def test_one_bit_is_the_sign_times_the_mean() -> None:
+    w = torch.tensor([[1.0, -2.0, 0.0, 3.0], [-0.1, 0.1, -0.1, 0.3]])
+    quantizer = build("lsq", 1, w)
+    torch.testing.assert_close(quantizer(w), torch.tensor([[1.5, -1.5, 1.5, 1.5], [-0.15, 0.15, -0.15, 0.15]]))
+    assert quantizer.encode(w).codes.tolist() == [[1, -1, 1, 1], [-1, 1, -1, 1]]
+
+
+def test_one_bit_passes_the_gradient_straight_through() -> None:
+    w = random_weight(3, 8).requires_grad_(True)
+    upstream = random_weight(3, 8, seed=1)
+    build("lsq", 1, w)(w).backward(upstream)
+    torch.testing.assert_close(w.grad, upstream)
+
+
+# Which bitwidths
+
+
+def test_supported_bitwidths() -> None:
+    assert {name: spec.bitwidths for name, spec in QUANTIZERS.items()} == {
+        "lsq": (1, 2, 3, 4, 5, 6, 7, 8),
+        "wrpn": (2, 3, 4, 5, 6, 7, 8),
+        "dorefa": (2, 3, 4, 5, 6, 7, 8),
+    }
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_default_is_all_that_is_supported(quantizer: str) -> None:
+    assert check_bitwidths(None, quantizer) == QUANTIZERS[quantizer].bitwidths
+
+
+@pytest.mark.parametrize("given_set", [[2, 4, 8], (2, 4, 8), range(2, 9, 3), np.array([2, 4, 8]), [4]])
+def test_accepted_sets_become_tuples_of_ints(given_set: object) -> None:
+    values = check_bitwidths(given_set, "lsq")
+    assert values == tuple(int(bits) for bits in given_set)  # type: ignore[attr-defined]
+    assert all(type(bits) is int for bits in values)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [[], [2, 2], [4, 2], [0, 2], [2, 9], [-1], [2.0, 4.0], ["2"], "248", 4, True, [True, 2], [None], [[2, 4]]],
+    ids=repr,
+)
+def test_refused_sets(bad: object) -> None:
+    with pytest.raises(ReLeQError, match=r"bitwidths.*ascending, distinct integers from 1 to 8 \(lsq\)") as raised:
+        check_bitwidths(bad, "lsq")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("bad", [np.eye(2, dtype=int), np.array([[2], [4]])], ids=["matrix", "column"])
+def test_refused_arrays(bad: object) -> None:
+    with pytest.raises(ReLeQError, match="ascending, distinct integers") as raised:
+        check_bitwidths(bad, "lsq")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("quantizer", ["wrpn", "dorefa"])
+def test_one_bit_is_refused_where_there_is_none(quantizer: str) -> None:
+    with pytest.raises(ReLeQError, match=f"has 1, which {quantizer} does not support.*from 2 to 8"):
+        check_bitwidths([1, 2], quantizer)
+
+
+def test_unknown_quantizer_is_named() -> None:
+    with pytest.raises(ReLeQError, match="unknown quantizer 'int8'.*lsq, wrpn, dorefa"):
+        check_bitwidths(None, "int8")
