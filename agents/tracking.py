@@ -64,7 +64,9 @@ class Tracker:
         """Count time steps, and refresh the progress line."""
         self.timesteps += count
         self._bar.set_description_str(self.summary(), refresh=False)
-        self._bar.update(min(count, self._bar.total - self._bar.n))  # the last rollout may go beyond the total
+        self._bar.update(
+            min(count, self._settings.timesteps - int(self._bar.n))
+        )  # the last rollout may go beyond the total
 
     def episode(self, info: dict[str, Any], reward: float, length: int) -> None:
         """Write down a finished episode."""

@@ -62,9 +62,10 @@ class RandomImages:
         self.reads += 1
         generator = torch.Generator().manual_seed(int(train))
         labels = torch.arange(self.count) % 10
-        images = torch.randint(0, 17, (self.count, *self.shape), generator=generator, dtype=torch.uint8)
-        # A bright row that depends on the label gives a network something to learn.
+        images = torch.randint(0, 9, (self.count, *self.shape), generator=generator, dtype=torch.uint8)
+        # A bright row, and a bright column for labels beyond the last row, are what a network can learn.
         images[torch.arange(self.count), :, labels % self.shape[1]] = 16
+        images[labels >= self.shape[1], :, :, 0] = 16
         return Images(images, labels)
 
 

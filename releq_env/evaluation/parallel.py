@@ -1,6 +1,10 @@
 """Several retrainings at once: one single-threaded worker process a core."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -58,8 +62,18 @@ class WorkerPool:
 
 def _start(retraining: RetrainingEvaluator) -> None:
     global _retraining  # noqa: PLW0603  # the only state that an executor's initializer can leave behind
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _retraining = retraining
     _retraining.load()
+
+
+def _end_with_parent() -> None:
+    """Leave no worker behind when the parent is killed: an executor's workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _measure(assignment: tuple[int, ...], retrain_seed: int) -> tuple[float, float]:

@@ -48,7 +48,7 @@ class RetrainingRecipe:
 
     images: int
     batch_size: int = 128
-    learning_rates: Mapping[str, float] = field(default_factory=lambda: {"lsq": 1e-3, "wrpn": 1e-3, "dorefa": 1e-4})
+    learning_rates: Mapping[str, float] = field(default_factory=lambda: {"lsq": 1e-3, "wrpn": 1e-3, "dorefa": 3e-4})
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ TASKS: dict[str, Task] = {
             network=SimpleNet,
             dataset=DATASETS["CIFAR10"],
             pretraining=PretrainingRecipe(epochs=100, flip=True, shift=2),
-            retraining=RetrainingRecipe(images=20_000),
+            retraining=RetrainingRecipe(images=45_000),
             min_relative_accuracy=0.98,
             released_constants=_COLOUR_CONSTANTS,
         ),

@@ -264,6 +264,24 @@ def test_lsq_survives_a_step_that_training_drove_below_zero() -> None:
     torch.testing.assert_close(scale * codes + offset, quantizer(w).detach())
 
 
+@pytest.mark.parametrize("bits", LSQ_BITS)
+def test_lsq_codes_and_forward_break_ties_alike(bits: int) -> None:
+    # What is exported has to be what was measured, also half way between two codes.
+    n = 2 ** (bits - 1) - 1
+    start = random_weight(16, 50)
+    quantizer = build("lsq", bits, start)
+    halves = torch.randint(-n, n, (16, 50), generator=torch.Generator().manual_seed(1)) + 0.5
+    weight = halves * quantizer.step.detach()[:, None]
+    codes, scale, offset = quantizer.encode(weight)
+    torch.testing.assert_close(scale * codes + offset, quantizer(weight).detach(), rtol=1e-5, atol=1e-6)
+
+
+@given(value=st.floats(0.0078125, 8, width=32), count=st.integers(1, 9))
+def test_lsq_codes_and_forward_agree_on_any_constant(value: float, count: int) -> None:
+    # At 2 bits a constant channel lies exactly between two codes when it starts.
+    assert_codes_and_forward_agree("lsq", 2, torch.full((2, count), value))
+
+
 def test_one_bit_is_the_sign_times_the_mean() -> None:
     w = torch.tensor([[1.0, -2.0, 0.0, 3.0], [-0.1, 0.1, -0.1, 0.3]])
     quantizer = build("lsq", 1, w)

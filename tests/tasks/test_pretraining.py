@@ -1,0 +1,213 @@
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+
+from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, Task, load_pretrained, pretraining
+from releq_env.tasks.pretraining import accuracy, augment, pretrain
+from tests.fakes import random_dataset
+
+RECIPE = PretrainingRecipe(epochs=4, batch_size=10, shift=1, flip=True)
+
+
+@pytest.fixture
+def task() -> Task:
+    """A task of 50 training images whose weights are not shipped."""
+    return replace(TASKS["digits"], name="tiny", dataset=random_dataset(), pretraining=RECIPE)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tasks that were really trained."""
+    names: list[str] = []
+
+    def counted(task: Task, *args: Any, **kwargs: Any) -> Any:
+        names.append(task.name)
+        return pretrain(task, *args, **kwargs)
+
+    monkeypatch.setattr(pretraining, "pretrain", counted)
+    return names
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Interrupt training at its n-th step from now; 0: never again."""
+
+    def at(step: int) -> None:
+        left = [step]
+
+        def interrupting(*args: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            return augment(*args)
+
+        monkeypatch.setattr(pretraining, "augment", interrupting)
+
+    return at
+
+
+def test_trained_on_first_use_and_then_cached(task: Task, trainings: list[str], tmp_path: Path) -> None:
+    first = load_pretrained(task)
+    second = load_pretrained(task)
+    assert trainings == ["tiny"]
+    assert first.sha256 == second.sha256
+    assert first.accuracy == second.accuracy
+    assert not first.network.training
+    files = sorted(path.suffix for path in (tmp_path / "releq-cache" / "weights").iterdir())
+    assert ".checkpoint" not in files
+    assert {".json", ".safetensors"} <= set(files)
+
+
+def test_an_environment_trains_on_first_use(task: Task, trainings: list[str]) -> None:
+    task = replace(task, retraining=RetrainingRecipe(images=20, batch_size=10))
+    for _ in range(2):
+        env = gym.make("ReLeQ-Digits-v0", task=task, cache=None)
+        env.reset()
+        for _ in range(4):
+            *_, info = env.step(1)
+        assert 0.0 <= info["accuracy"] <= 1.0
+    assert trainings == ["tiny"]
+
+
+def test_another_recipe_is_trained_anew(task: Task, trainings: list[str]) -> None:
+    first = load_pretrained(task)
+    second = load_pretrained(replace(task, pretraining=replace(RECIPE, epochs=2)))
+    assert trainings == ["tiny", "tiny"]
+    assert first.sha256 != second.sha256
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_optimizers_train(task: Task, optimizer: str) -> None:
+    rate = {"sgd": 0.05, "adamw": 3e-3}[optimizer]
+    recipe = PretrainingRecipe(epochs=20, batch_size=10, optimizer=optimizer, learning_rate=rate)
+    network, _ = pretrain(replace(task, pretraining=recipe))
+    training, _ = task.dataset.load()
+    assert accuracy(network, training, task.dataset) > 0.5
+
+
+def test_training_is_reproducible_and_leaves_the_global_generator_alone(task: Task) -> None:
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first, _ = pretrain(task)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    second, _ = pretrain(task)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("step", [3, 8, 12])  # of 5 an epoch: before the first checkpoint, and in later epochs
+def test_resumed_training_gives_the_weights_of_an_uninterrupted_one(
+    task: Task, step: int, interrupt: Callable[[int], None], tmp_path: Path
+) -> None:
+    expected, accuracies = pretrain(task)
+    checkpoint = tmp_path / "tiny.checkpoint"
+    interrupt(step)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(task, checkpoint=checkpoint)
+    assert checkpoint.exists() == (step > 5)
+    interrupt(0)
+    network, resumed = pretrain(task, checkpoint=checkpoint)
+    assert resumed == accuracies
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))
+    assert not checkpoint.exists()
+
+
+def test_first_use_goes_on_where_it_was_interrupted(
+    task: Task, interrupt: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELEQ_CACHE", str(tmp_path / "uninterrupted"))
+    expected = load_pretrained(task)
+    monkeypatch.setenv("RELEQ_CACHE", str(tmp_path / "interrupted"))
+    interrupt(13)
+    with pytest.raises(KeyboardInterrupt):
+        load_pretrained(task)
+    interrupt(11)  # ten of the twenty steps are left: an eleventh would raise
+    assert load_pretrained(task).sha256 == expected.sha256
+
+
+def test_training_learns(task: Task) -> None:
+    task = replace(task, pretraining=PretrainingRecipe(epochs=30, batch_size=10))
+    network, accuracies = pretrain(task)
+    training, _ = task.dataset.load()
+    assert accuracy(network, training, task.dataset) > 0.9
+    assert set(accuracies) == {"validation_accuracy"}
+
+
+def test_test_data_are_read_only_when_asked_for(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = replace(task, pretraining=replace(RECIPE, epochs=1))
+    _, accuracies = pretrain(short, with_test=True)
+    assert set(accuracies) == {"validation_accuracy", "test_accuracy"}
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("the test data were read")
+
+    monkeypatch.setattr(type(task.dataset), "load_test", refuse)
+    pretrain(short)
+
+
+def test_two_processes_train_once(python: Callable[..., str]) -> None:
+    code = """
+from dataclasses import replace
+from releq_env.tasks import TASKS, load_pretrained, PretrainingRecipe, pretraining
+from tests.fakes import random_dataset
+
+task = replace(TASKS["digits"], name="tiny", dataset=random_dataset(),
+               pretraining=PretrainingRecipe(epochs=4, batch_size=10))
+original, trained = pretraining.pretrain, []
+def counted(*args, **kwargs):
+    trained.append(1)
+    return original(*args, **kwargs)
+pretraining.pretrain = counted
+print(load_pretrained(task).sha256, len(trained))
+"""
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (printed.split() for printed in pool.map(python, [code] * 2))
+    assert first[0] == second[0]
+    assert sorted((first[1], second[1])) == ["0", "1"]
+
+
+# Augmentation
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    images = torch.randn(5, 1, 8, 8)
+    assert torch.equal(augment(images, PretrainingRecipe(epochs=1), torch.Generator()), images)
+
+
+def test_flip_mirrors_some_images_and_no_other() -> None:
+    images = torch.randn(40, 2, 4, 5)
+    out = augment(images, PretrainingRecipe(epochs=1, flip=True), torch.Generator().manual_seed(0))
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(out, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
+    assert all(m != k for m, k in zip(mirrored, kept, strict=True))
+    assert 5 < sum(mirrored) < 35
+
+
+def test_shift_moves_whole_images_and_pads_with_zeros() -> None:
+    images = torch.randn(30, 2, 6, 6)
+    out = augment(images, PretrainingRecipe(epochs=1, shift=2), torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (2,) * 4)
+    moves = set()
+    for image, source in zip(out, padded, strict=True):
+        found = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if torch.equal(image, source[:, row : row + 6, column : column + 6])
+        ]
+        assert len(found) == 1
+        moves.update(found)
+    assert len(moves) > 10
+
+
+def test_command_line_makes_weights(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "digits", replace(task, name="digits"))
+    monkeypatch.setattr("sys.argv", ["pretraining", "digits", "--output", str(tmp_path / "out")])
+    pretraining.main()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"digits.json", "digits.safetensors"}
