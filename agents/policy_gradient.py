@@ -1,6 +1,7 @@
 """PPO (Stable-Baselines3) and recurrent PPO (sb3-contrib), the paper's agent."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,7 @@ class PolicyGradientAgent:
             self.model = algorithm.load(checkpoint, env=venv, device="cpu")
             _set_generators(self.model.generators)  # type: ignore[attr-defined]  # kept by save() below
         else:
-            hyperparams = dict(settings.hyperparams)
-            episode = venv.releq_envs[0].episode_steps
-            hyperparams["n_steps"] = -(-hyperparams["n_steps"] // episode) * episode
-            hyperparams["batch_size"] = hyperparams["batch_size"] or hyperparams["n_steps"] * venv.num_envs
-            self.model = algorithm(env=venv, seed=settings.seed, device="cpu", **hyperparams)
+            self.model = make_model(settings.algo, settings.hyperparams, venv, settings.seed)
             self.model.episodes = 0  # type: ignore[attr-defined]  # of our own, kept by save()
 
     @property
@@ -58,9 +55,9 @@ class PolicyGradientAgent:
         left = self._settings.timesteps - self.model.num_timesteps
         if left <= 0:
             return
-        callback = _Callback(tracker, self._settings.budget, self._save)
+        track = _Track(tracker, self._settings.budget, self._save)
         try:
-            self.model.learn(left, callback=callback, reset_num_timesteps=False)
+            self.model.learn(left, callback=[track, *schedules(self._settings.hyperparams)], reset_num_timesteps=False)
         except BudgetExhausted:
             return
         self._save(tracker.episodes)
@@ -73,7 +70,46 @@ class PolicyGradientAgent:
         partial.replace(self._checkpoint)
 
 
-class _Callback(BaseCallback):
+def make_model(algo: str, hyperparams: Mapping[str, Any], venv: BatchedVecEnv, seed: int) -> OnPolicyAlgorithm:
+    """Return an untrained model.
+
+    Args:
+        algo: A name in `ALGORITHMS`.
+        hyperparams: As in `agents/hyperparams/`. `n_steps` is rounded up to whole episodes, a
+            `batch_size` of `None` is the whole rollout.
+        venv: The environments.
+        seed: Seeds the agent and the environments.
+    """
+    own = {name: value for name, value in hyperparams.items() if name != "final_ent_coef"}
+    episode = venv.releq_envs[0].episode_steps
+    own["n_steps"] = -(-own["n_steps"] // episode) * episode
+    own["batch_size"] = own["batch_size"] or own["n_steps"] * venv.num_envs
+    return ALGORITHMS[algo](env=venv, seed=seed, device="cpu", **own)
+
+
+def schedules(hyperparams: Mapping[str, Any]) -> list[BaseCallback]:
+    """Return the callbacks that change settings in the course of the training."""
+    if "final_ent_coef" not in hyperparams:
+        return []
+    return [_EntropySchedule(hyperparams["ent_coef"], hyperparams["final_ent_coef"])]
+
+
+class _EntropySchedule(BaseCallback):
+    """Moves the entropy coefficient linearly from its first value to its last."""
+
+    def __init__(self, first: float, last: float) -> None:
+        super().__init__()
+        self._first, self._last = first, last
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        done = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
+        self.model.ent_coef = self._first + done * (self._last - self._first)  # type: ignore[attr-defined]
+
+
+class _Track(BaseCallback):
     def __init__(self, tracker: Tracker, budget: int | None, save: Any) -> None:
         super().__init__()
         self._tracker = tracker

@@ -66,13 +66,15 @@ class Args:
     seed: int | None = None
     """Seeds the agent; no accuracy depends on it (default: 0)."""
     n_envs: int | None = None
-    """Environments side by side, evaluated in one worker process a core (default: the agent's)."""
+    """Environments side by side (default: the agent's)."""
+    workers: int | None = None
+    """Processes that retrain; changes no result (default: one a core)."""
     log_dir: Path | None = None
     """The run's folder (default: runs/ALGO/ID_1, _2, ...)."""
     env_kwargs: list[str] = field(default_factory=list)
     """NAME=VALUE pairs for gym.make, e.g. retrain_images=5000 cost=energy bitwidths='[2, 4, 8]'."""
     resume: Path | None = None
-    """Go on with the run in this folder; of the other options only --timesteps and --budget may differ."""
+    """Go on with the run in this folder; of the other options only --timesteps, --budget and --workers may differ."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,12 +96,14 @@ def train(args: Args) -> None:
     """
     torch.set_num_threads(1)  # the agents' networks are tiny; the cores belong to the retraining
     earlier = None if args.resume is None else RunFolder.read_config(args.resume)
+    if args.workers is not None and args.workers < 1:
+        raise ReLeQError(f"--workers {args.workers} is not accepted; give a whole number from 1")
     settings = _new_settings(args) if earlier is None else _resumed_settings(args, earlier[0])
     venv = _make_envs(settings)
     env = venv.releq_envs[0]
     evaluator = env.evaluator
     assert isinstance(evaluator, CachedEvaluator)
-    evaluator.workers = min(os.cpu_count() or 1, settings.n_envs)
+    evaluator.workers = min(args.workers or os.cpu_count() or 1, settings.n_envs)
     fingerprint = json.loads(json.dumps(evaluator.retraining.fingerprint))
     path = args.resume or args.log_dir or _next_folder(settings)
     if earlier is None:

@@ -1,5 +1,6 @@
 """The decision process of ReLeQ as a Gymnasium environment."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -318,7 +319,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         value = action.item() if isinstance(action, np.ndarray | np.generic) and action.size == 1 else action
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < self.action_space.n:
             raise gym.error.InvalidAction(
-                f"action {action!r} is outside the action space; "
+                f"action {' '.join(repr(action).split())} is outside the action space; "
                 f"give a whole number from 0 to {self.action_space.n - 1}"
             )
         assignment = list(self._assignment)
@@ -343,7 +344,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
     def _checked(self, bitwidths: Sequence[int]) -> list[int]:
         accepted = f"give {len(self.layers)} bitwidths, one a layer, out of {self.bitwidths}"
         try:
-            assignment = [int(bits) for bits in bitwidths]
+            assignment = [operator.index(bits) for bits in bitwidths]
         except (TypeError, ValueError):
             raise ReLeQError(f"options bitwidths={bitwidths!r} is not a list of integers; {accepted}") from None
         if len(assignment) != len(self.layers) or not set(assignment) <= set(self.bitwidths):

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 class ReLeQError(ValueError):
     """Wrong input: one line that says what was given, what is accepted and how to mend it."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # what libraries beneath say may have several lines
+
 
 def check_choice(kind: str, given: object, accepted: Iterable[str]) -> None:
     """Raise if `given` is not one of the accepted names.

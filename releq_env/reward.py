@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 from releq_env.errors import ReLeQError, check_choice
@@ -108,10 +109,9 @@ def check_fraction(name: str, value: object, *, above_zero: bool = True) -> floa
         ReLeQError: If it does not.
     """
     bounds = "(0, 1]" if above_zero else "[0, 1]"
-    try:
-        number = float(value)  # type: ignore[arg-type]  # anything may be given
-    except (TypeError, ValueError):
-        raise ReLeQError(f"{name}={value!r} is not a number; give one in {bounds}") from None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ReLeQError(f"{name}={value!r} is not a number; give one in {bounds}")
+    number = float(value)
     if not (0.0 < number <= 1.0 or (number == 0.0 and not above_zero)):
         raise ReLeQError(f"{name}={value!r} is out of range; give a number in {bounds}")
     return number

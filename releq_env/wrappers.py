@@ -11,7 +11,7 @@ from releq_env.env import ReLeQEnv
 from releq_env.errors import ReLeQError
 
 
-class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):
+class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], gym.utils.RecordConstructorArgs):
     """One step an episode: a `MultiDiscrete` action gives every layer the index of its bitwidth.
 
     Args:
@@ -22,6 +22,7 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):
     """
 
     def __init__(self, env: gym.Env[NDArray[np.float32], Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, ReLeQEnv) or base.action_mode != "flexible" or base.evaluate != "episode":
@@ -47,7 +48,9 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any]):
         return observation, float(reward), terminated, truncated, info
 
 
-class ContinuousAction(gym.ActionWrapper[NDArray[np.float32], NDArray[np.float32], Any]):
+class ContinuousAction(
+    gym.ActionWrapper[NDArray[np.float32], NDArray[np.float32], Any], gym.utils.RecordConstructorArgs
+):
     """A `Box` action in [-1, 1], rounded to the nearest of the discrete choices (DDPG, TD3, SAC).
 
     -1 is the smallest bitwidth of the set and 1 the largest. Around `OneShot` the action has one
@@ -61,6 +64,7 @@ class ContinuousAction(gym.ActionWrapper[NDArray[np.float32], NDArray[np.float32
     """
 
     def __init__(self, env: gym.Env[NDArray[np.float32], Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         space = env.action_space
         if isinstance(space, spaces.Discrete):

@@ -16,6 +16,7 @@ from releq_env.paths import cache_folder
 SCHEMA_VERSION = 1
 _HEADER = b"SQLite format 3\x00"
 _WAIT_SECONDS = 60.0
+_MEND = "name another file with cache=, or use cache=None to keep results in memory"
 
 
 def default_cache() -> Path:
@@ -44,6 +45,10 @@ class EvaluationCache:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | Path):
+            raise ReLeQError(
+                f"cache={path!r} is not a path; give cache=a file, or cache=None to keep results in memory"
+            )
         self.path = Path(path).expanduser()
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
@@ -82,7 +87,6 @@ class EvaluationCache:
             self._connection = None
 
     def _open(self) -> None:
-        mend = "name another file with cache=, or use cache=None to keep results in memory"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab"):
@@ -90,13 +94,13 @@ class EvaluationCache:
             with self.path.open("rb") as file:
                 header = file.read(len(_HEADER))
         except OSError as error:
-            raise ReLeQError(f"cache {self.path} cannot be written ({error.strerror}); {mend}") from error
+            raise ReLeQError(f"cache {self.path} cannot be written ({error.strerror}); {_MEND}") from error
         if header and header != _HEADER:
-            raise ReLeQError(f"cache {self.path} is not an SQLite database; {mend}")
+            raise ReLeQError(f"cache {self.path} is not an SQLite database; {_MEND}")
         try:
             version = self._begin()
         except sqlite3.OperationalError as error:  # locked, disk full, read-only: the file is not at fault
-            raise ReLeQError(f"cache {self.path} cannot be opened ({error}); {mend}") from error
+            raise ReLeQError(f"cache {self.path} cannot be opened ({error}); {_MEND}") from error
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
             version = self._begin()
@@ -104,7 +108,7 @@ class EvaluationCache:
             self.close()
             raise ReLeQError(
                 f"cache {self.path} has schema {version}, from a newer releq_env (this one knows {SCHEMA_VERSION}); "
-                f"upgrade releq_env, or {mend}"
+                f"upgrade releq_env, or {_MEND}"
             )
 
     def _begin(self) -> int:
@@ -117,6 +121,10 @@ class EvaluationCache:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables - {"evaluations"}:
+            self.close()
+            raise ReLeQError(f"cache {self.path} is another program's database; {_MEND}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         with connection:

@@ -141,7 +141,7 @@ class RetrainingEvaluator:
     def load(self) -> _Data:
         """Load the data, once. Raises `ReLeQError` if they are not to be had."""
         if self._data is None:
-            key = (self.task.dataset.fingerprint, str(data_folder(self.data_root)), self.device, self.dtype)
+            key = (self.task.dataset, str(data_folder(self.data_root)), self.device, self.dtype)
             self._data = _RESIDENT.get(key) or self._read()
             _RESIDENT[key] = self._data
         return self._data

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from releq_env.quantization.quantizers import QUANTIZERS
+from releq_env.quantization.quantizers import QUANTIZERS, check_bitwidths
 
 
 def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int], quantizer: str = "lsq") -> nn.Module:
@@ -25,6 +25,7 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
     Raises:
         ValueError: If `layers` and `bitwidths` differ in length.
     """
+    check_bitwidths(sorted(set(bitwidths)) or None, quantizer)
     quantized = copy.deepcopy(network)
     spec = QUANTIZERS[quantizer]
     for name, bits in zip(layers, bitwidths, strict=True):

@@ -5,6 +5,7 @@ the full-precision weight to the dequantized one, so that it plugs into
 `torch.nn.utils.parametrize`. The first dimension of a weight is its output channel.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ class LSQ(WeightQuantizer):
 
     def encode(self, weight: Tensor) -> Codes:
         step = _per_channel(self.step.detach().clamp(min=_SMALLEST_STEP), weight)
-        codes = torch.round(weight / step).clamp(-self.n, self.n).to(torch.int32)
+        # Times the reciprocal, as in the forward pass: half-way values then round alike.
+        codes = torch.round(weight * (1.0 / step)).clamp(-self.n, self.n).to(torch.int32)
         return Codes(codes, step, 0.0)
 
 
@@ -221,9 +223,12 @@ def check_bitwidths(bitwidths: Any, quantizer: str) -> tuple[int, ...]:
         raise ReLeQError(f"bitwidths={bitwidths!r} is not a list; {accepted}") from None
     if not given:
         raise ReLeQError(f"bitwidths is empty; {accepted}")
-    if any(isinstance(bits, bool) or not hasattr(bits, "__index__") for bits in given):
-        raise ReLeQError(f"bitwidths={given!r} are not all integers; {accepted}")
-    values = tuple(bits.__index__() for bits in given)
+    try:
+        if any(isinstance(bits, bool) for bits in given):
+            raise TypeError
+        values = tuple(operator.index(bits) for bits in given)
+    except TypeError:
+        raise ReLeQError(f"bitwidths={given!r} are not all integers; {accepted}") from None
     outside = [bits for bits in values if bits not in supported]
     if outside:
         raise ReLeQError(f"bitwidths={values} has {outside[0]}, which {quantizer} does not support; {accepted}")

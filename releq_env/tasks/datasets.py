@@ -7,6 +7,7 @@ test data has a loader of its own, so that nothing reads it by accident.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,8 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """What tells this data and its split from others."""
-        return f"{self.name}/{self.digests[0] if self.digests else 'md5'}/{self.validation_images}"
+        published = self.digests[0] if self.digests else "md5"
+        return f"{self.name}/{published}/{self.validation_images}/{self.mean}/{self.std}/{self.scale}"
 
     def load(self, data_root: str | None = None) -> tuple[Images, Images]:
         """Return the training and the validation part.
@@ -135,12 +137,9 @@ def digest(data: Images) -> str:
     return sha.hexdigest()
 
 
-def _grey(name: str) -> Callable[[Path, bool, bool], Images]:
-    def read(root: Path, train: bool, download: bool) -> Images:
-        data = _torchvision(name)(root, train=train, download=download)
-        return Images(data.data.unsqueeze(1), data.targets)
-
-    return read
+def _grey(name: str, root: Path, train: bool, download: bool) -> Images:
+    data = _torchvision(name)(root, train=train, download=download)
+    return Images(data.data.unsqueeze(1), data.targets)
 
 
 def _cifar10(root: Path, train: bool, download: bool) -> Images:
@@ -197,7 +196,7 @@ DATASETS: dict[str, Dataset] = {
         mean=(0.1307,),
         std=(0.3081,),
         scale=255.0,
-        read=_grey("MNIST"),
+        read=partial(_grey, "MNIST"),
         digests=(
             "d18cfd466eb143ac1097fde604dba9eec4116885869d04cc648b510949f9e88c",
             "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891",
@@ -210,7 +209,7 @@ DATASETS: dict[str, Dataset] = {
         mean=(0.2860,),
         std=(0.3530,),
         scale=255.0,
-        read=_grey("FashionMNIST"),
+        read=partial(_grey, "FashionMNIST"),
         digests=(
             "1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a",
             "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e",

@@ -78,15 +78,24 @@ def read(task: Task, record: Path, mend: str) -> Pretrained:
             raise ReLeQError(
                 f"the weights in {path} are damaged (SHA-256 {digest[:12]}, not {known['sha256'][:12]}); {mend}"
             )
+        accuracy = float(known["validation_accuracy"])
         network = task.network()
         network.load_state_dict(load(payload))
-    except (OSError, KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:
         raise ReLeQError(f"the weights in {path} cannot be read ({error}); {mend}") from error
     network.eval().requires_grad_(True)
     return Pretrained(
         network=network,
         layers=quantizable_layers(network, task.dataset.input_shape),
-        accuracy=known["validation_accuracy"],
+        accuracy=accuracy,
         sha256=digest,
     )
 

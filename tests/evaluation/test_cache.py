@@ -235,8 +235,10 @@ for index in itertools.count():
     assert writer.stdout is not None
     returned = [int(writer.stdout.readline()) for _ in range(200)]
     os.kill(writer.pid, signal.SIGKILL)
-    rest, _ = writer.communicate()
+    # Not communicate(), which would miss what readline() has buffered.
+    rest = writer.stdout.read()
     returned += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    writer.wait()
     cache = EvaluationCache(path)
     assert writer.returncode == -signal.SIGKILL
     assert all(cache.get(f"key-{index}") == (0.5, float(index)) for index in returned)

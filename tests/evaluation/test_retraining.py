@@ -256,7 +256,7 @@ def test_a_network_with_batch_norm_and_dropout(
 
 
 def test_statistics_are_those_of_the_quantized_network() -> None:
-    # Weights 100 times too large for the stored statistics: only re-estimated ones give the right scale.
+    # A convolution that no longer fits the stored statistics: only re-estimated ones give the right scale and shift.
     torch.manual_seed(0)
     task = replace(DIGITS, dataset=random_dataset(count=200, validation_images=100))
     network = nn.Sequential(
@@ -276,7 +276,7 @@ def test_statistics_are_those_of_the_quantized_network() -> None:
     assert good > 0.8
     with torch.no_grad():
         network[0].weight.mul_(100)
-        network[0].bias.mul_(100)
+        network[0].bias.mul_(100).add_(1000)
     rescaled = RetrainingEvaluator(task, with_network(network, task), retrain_images=0, precision="fp32")
     assert rescaled.measure((8, 8))[0] == pytest.approx(good, abs=0.03)
 

@@ -1,0 +1,187 @@
+"""The training command as a user runs it, on Digits with next to no retraining."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from agents.train import main
+
+FAST = ["--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4, 8]", "cost:weighted_bits"]
+
+
+def train(run: Path, *args: str) -> None:
+    main(["--log-dir", str(run), "--n-envs", "2", "--workers", "1", *args])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished PPO run, made once."""
+    run = tmp_path_factory.mktemp("ppo") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELEQ_CACHE", str(run.parent / "cache"))
+        main(["--log-dir", str(run), "--n-envs", "2", "--timesteps", "128", "--seed", "1", *FAST])
+    return run
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def error(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """Run the command, which must end with one line, and return it."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(args))
+    message = str(ended.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def test_best_is_the_best_row(finished: Path) -> None:
+    rows = read(finished / "evaluations.csv")
+    best = json.loads((finished / "best.json").read_text())
+    top = max(rows, key=lambda row: (float(row["reward"]), float(row["accuracy"])))
+    assert best["bitwidths"] == [int(bits) for bits in top["bitwidths"].split()]
+    assert best["reward"] == float(top["reward"])
+    assert best["accuracy"] == float(top["accuracy"])
+    assert best["distinct_evaluations"] == len(rows) == len({row["bitwidths"] for row in rows})
+    assert best["average_bits"] == np.mean(best["bitwidths"])
+    assert 0.0 < best["confirmed_accuracy"] <= 1.0
+    assert [path.name for path in finished.rglob("best*.json")] == ["best.json"]
+
+
+def test_episodes_are_all_there(finished: Path) -> None:
+    lines = (finished / "0.monitor.csv").read_text().splitlines()
+    assert lines[0].startswith("#")
+    episodes = list(csv.DictReader(lines[1:]))
+    assert len(episodes) == 128 // 4
+    assert {row["bitwidths"] for row in episodes} == {row["bitwidths"] for row in read(finished / "evaluations.csv")}
+
+
+def test_probabilities_are_distributions_of_every_layer(finished: Path) -> None:
+    rows = read(finished / "probabilities.csv")
+    assert {row["layer"] for row in rows} == {"0", "1", "2", "3"}
+    for row in rows:
+        assert sum(float(row[f"p{action}"]) for action in range(4)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_folder_is_read_by_rl_zoo(finished: Path) -> None:
+    args = yaml.safe_load((finished / "ReLeQ-Digits-v0" / "args.yml").read_text())
+    assert args["env_kwargs"] == {"retrain_images": 64, "bitwidths": [1, 2, 4, 8], "cost": "weighted_bits"}
+    assert yaml.safe_load((finished / "ReLeQ-Digits-v0" / "config.yml").read_text())["policy"] == "MlpPolicy"
+    assert (finished / "ReLeQ-Digits-v0.zip").exists()
+
+
+@pytest.mark.parametrize("name", ["episodes.png", "probabilities.png", "pareto.png"])
+def test_pictures_show_something(finished: Path, name: str) -> None:
+    pixels = np.asarray(Image.open(finished / name).convert("L"))
+    assert min(pixels.shape) > 300
+    assert (pixels < 200).mean() > 0.005
+
+
+def test_report_compares_with_every_uniform_assignment(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    uniform = [c["bitwidths"] for c in report["candidates"] if c["kind"] == "uniform"]
+    assert uniform == [[bits] * 4 for bits in (1, 2, 4, 8)]
+    for candidate in report["candidates"]:
+        assert candidate["confirmed_accuracy"] == pytest.approx(np.mean(candidate["confirmed"]))
+        assert len(candidate["confirmed"]) == 2
+    assert re.search(r"As confirmed, the search's best", (finished / "report.md").read_text())
+
+
+def test_confirmation_is_outside_the_budget(finished: Path) -> None:
+    counts = json.loads((finished / "report.json").read_text())["counts"]
+    assert counts["distinct_evaluations"] == len(read(finished / "evaluations.csv"))
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELEQ_CACHE", str(finished.parent / "cache"))
+    names = ("evaluations.csv", "best.json", "report.md", "0.monitor.csv", "probabilities.csv")
+    before = [(finished / name).read_text() for name in names]
+    main(["--resume", str(finished), "--workers", "1"])
+    assert [(finished / name).read_text() for name in names] == before
+
+
+@pytest.mark.parametrize("algo", ["recurrent_ppo", "random"])
+def test_other_agents(algo: str, tmp_path: Path) -> None:
+    train(tmp_path / "run", "--algo", algo, "--timesteps", "32", *FAST)
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["distinct_evaluations"] > 1
+    assert (tmp_path / "run" / "probabilities.csv").exists() == (algo == "recurrent_ppo")
+
+
+@pytest.mark.parametrize("algo", ["ppo", "random"])
+@pytest.mark.parametrize("budget", [1, 5])
+def test_budget_is_never_exceeded(algo: str, budget: int, tmp_path: Path) -> None:
+    train(tmp_path / "run", "--algo", algo, "--timesteps", "400", "--budget", str(budget), *FAST)
+    assert len(read(tmp_path / "run" / "evaluations.csv")) == budget
+
+
+def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
+    train(tmp_path / "run", "--timesteps", "400", "--budget", "4", *FAST)
+    main(["--resume", str(tmp_path / "run"), "--budget", "9", "--workers", "1"])
+    rows = read(tmp_path / "run" / "evaluations.csv")
+    assert len(rows) == len({row["bitwidths"] for row in rows}) == 9
+
+
+def test_restricted_actions_and_dense_rewards(tmp_path: Path) -> None:
+    train(tmp_path / "run", "--timesteps", "64", *FAST, "action_mode=restricted", "evaluate=gain")
+    assert (tmp_path / "run" / "probabilities.png").exists()
+
+
+def test_one_seed_one_result_whatever_the_cache_holds(tmp_path: Path) -> None:
+    for name in ("first", "again"):  # the second time every evaluation comes from the cache
+        train(tmp_path / name, "--timesteps", "64", "--seed", "5", *FAST)
+    rows = [
+        sorted((row["bitwidths"], row["accuracy"]) for row in read(tmp_path / name / "evaluations.csv"))
+        for name in ("first", "again")
+    ]
+    assert rows[0] == rows[1]
+    again = read(tmp_path / "again" / "evaluations.csv")
+    assert {row["retrained"] for row in again} == {"0"}
+
+
+def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = ["--log-dir", str(tmp_path / "run")]
+    assert "unknown cost 'watts'" in error(capsys, *log, "--env-kwargs", "cost=watts")
+    assert "NAME=VALUE" in error(capsys, *log, "--env-kwargs", "cost")
+    assert "colour" in error(capsys, *log, "--env-kwargs", "colour=red")
+    assert "ReLeQ-MNITS" in error(capsys, *log, "--env", "releq_env:ReLeQ-MNITS-v0")
+    assert "not a ReLeQ environment" in error(capsys, *log, "--env", "CartPole-v1")
+    assert "--timesteps 0" in error(capsys, *log, "--timesteps", "0")
+    assert "--n-envs 0" in error(capsys, *log, "--n-envs", "0")
+    assert "--workers 0" in error(capsys, *log, "--workers", "0")
+    assert "--budget -1" in error(capsys, *log, "--budget", "-1")
+    assert "already holds a run" in error(capsys, "--log-dir", str(finished))
+    assert "holds no run" in error(capsys, "--resume", str(tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_another_run_ends_in_one_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resume = ["--resume", str(finished)]
+    assert "env='releq_env:ReLeQ-Digits-v0'" in error(capsys, *resume, "--env", "releq_env:ReLeQ-MNIST-v0")
+    assert "algo='ppo'" in error(capsys, *resume, "--algo", "random")
+    assert "seed=1" in error(capsys, *resume, "--seed", "2")
+
+
+def test_unwritable_log_folder_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in error(capsys, "--log-dir", str(tmp_path / "file" / "run"))
+
+
+def test_changed_conditions_are_not_mixed_into_a_run(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = json.loads((run / "config.json").read_text())
+    config["accuracy_depends_on"]["weights"] = "others"
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match="another weights"):
+        main(["--resume", str(run)])
