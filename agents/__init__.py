@@ -1,0 +1,1 @@
+"""Searches on the ReLeQ environments; run from the checkout with `python -m agents.train`."""
