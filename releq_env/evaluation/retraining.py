@@ -10,9 +10,11 @@ from weakref import WeakValueDictionary
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from releq_env.devices import resolve_device, resolve_precision
 from releq_env.errors import ReLeQError
+from releq_env.evaluation.acceleration import accelerate, channels_last
 from releq_env.paths import data_folder
 from releq_env.quantization import check_bitwidths, quantize
 from releq_env.tasks.pretrained import Pretrained
@@ -132,6 +134,7 @@ class RetrainingEvaluator:
         network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         network.eval()
+        accelerate(network)
         _recalibrate(network, data.images[:_CALIBRATION_IMAGES])
         if self.retrain_images:
             self._retrain(network, data, retrain_seed)
@@ -169,7 +172,7 @@ class RetrainingEvaluator:
         for step, batch in enumerate(self._batches(len(data.labels), retrain_seed)):
             optimizer.param_groups[0]["lr"] = rate * (1.0 - step / steps)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                logits = network(data.images[batch])
+                logits = network(channels_last(data.images[batch]))
             F.cross_entropy(logits.float(), data.labels[batch]).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -186,13 +189,14 @@ class RetrainingEvaluator:
     @torch.no_grad()
     def _accuracy(self, network: nn.Module, data: _Data) -> float:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with parametrize.cached(), autocast:  # the weights are quantized once
             for images, labels in zip(
                 data.validation_images.split(_INFERENCE_BATCH),
                 data.validation_labels.split(_INFERENCE_BATCH),
                 strict=True,
             ):
-                correct += (network(images).argmax(dim=1) == labels).sum()
+                correct += (network(channels_last(images)).argmax(dim=1) == labels).sum()
         return correct.item() / len(data.validation_labels)
 
 

@@ -1,4 +1,8 @@
-"""The networks of the paper. Weights only are quantized; every convolution and every linear layer is."""
+"""The networks of the paper. Weights only are quantized; every convolution and every linear layer is.
+
+Where the paper has ReLU before max pooling, it comes after: the same function, on a quarter of the
+values.
+"""
 
 from collections import OrderedDict
 
@@ -15,8 +19,8 @@ class DigitsNet(nn.Sequential):
                 conv1=nn.Conv2d(1, 16, 3, padding=1),
                 relu1=nn.ReLU(),
                 conv2=nn.Conv2d(16, 32, 3, padding=1),
-                relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(2),
+                relu2=nn.ReLU(),
                 flatten=nn.Flatten(),
                 fc1=nn.Linear(512, 64),
                 relu_fc1=nn.ReLU(),
@@ -32,11 +36,11 @@ class LeNet(nn.Sequential):
         super().__init__(
             OrderedDict(
                 conv1=nn.Conv2d(1, 20, 5),
-                relu1=nn.ReLU(),
                 pool1=nn.MaxPool2d(2),
+                relu1=nn.ReLU(),
                 conv2=nn.Conv2d(20, 50, 5),
-                relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(2),
+                relu2=nn.ReLU(),
                 flatten=nn.Flatten(),
                 fc1=nn.Linear(800, 500),
                 relu_fc1=nn.ReLU(),
@@ -52,11 +56,11 @@ class SimpleNet(nn.Sequential):
         super().__init__(
             OrderedDict(
                 conv1=nn.Conv2d(3, 6, 5),
-                relu1=nn.ReLU(),
                 pool1=nn.MaxPool2d(2),
+                relu1=nn.ReLU(),
                 conv2=nn.Conv2d(6, 16, 5),
-                relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(2),
+                relu2=nn.ReLU(),
                 flatten=nn.Flatten(),
                 fc1=nn.Linear(400, 120),
                 relu_fc1=nn.ReLU(),
@@ -90,10 +94,10 @@ class SVHN8(nn.Module):
             blocks += [
                 nn.Conv2d(channels, width, 3, padding=padding, bias=False),
                 nn.BatchNorm2d(width, affine=False),
+                *([nn.MaxPool2d(2)] if pool else []),
                 nn.ReLU(),
+                nn.Dropout(0.3),
             ]
-            blocks += [nn.MaxPool2d(2)] if pool else []
-            blocks += [nn.Dropout(0.3)]
             channels = width
         self.features = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels, 10)
