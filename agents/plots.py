@@ -12,8 +12,6 @@ from agents.run_folder import RunFolder, spaced
 from agents.tracking import read_episodes
 from releq_env import ReLeQEnv
 
-mpl.use("Agg")
-
 _WINDOW = 32  # episodes of the moving average
 
 

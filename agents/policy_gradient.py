@@ -15,6 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from agents.settings import Settings
 from agents.tracking import Tracker
 from agents.vec_env import BatchedVecEnv
+from releq_env import ReLeQError
 from releq_env.evaluation import BudgetExhausted
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "recurrent_ppo": RecurrentPPO}
@@ -39,8 +40,14 @@ class PolicyGradientAgent:
         self._checkpoint = checkpoint
         self.model: OnPolicyAlgorithm
         if checkpoint.exists():
-            self.model = algorithm.load(checkpoint, env=venv, device="cpu")
-            _set_generators(self.model.generators)  # type: ignore[attr-defined]  # kept by save() below
+            try:
+                self.model = algorithm.load(checkpoint, env=venv, device="cpu")
+                _set_generators(self.model.generators)  # type: ignore[attr-defined]  # kept by save() below
+            except Exception as error:  # zipfile's, pickle's, torch's: whatever damage leads to
+                raise ReLeQError(
+                    f"the checkpoint {checkpoint} is damaged ({type(error).__name__}: {error}); delete it and resume: "
+                    "the agent begins anew, the evaluations are kept"
+                ) from error
         else:
             self.model = make_model(settings.algo, settings.hyperparams, venv, settings.seed)
             self.model.episodes = 0  # type: ignore[attr-defined]  # of our own, kept by save()
@@ -60,7 +67,8 @@ class PolicyGradientAgent:
             self.model.learn(left, callback=[track, *schedules(self._settings.hyperparams)], reset_num_timesteps=False)
         except BudgetExhausted:
             return
-        self._save(tracker.episodes)
+        if self.model.num_timesteps >= self._settings.timesteps:  # not if the budget ended it within a rollout
+            self._save(tracker.episodes)
 
     def _save(self, episodes: int) -> None:
         self.model.generators = _get_generators()  # type: ignore[attr-defined]

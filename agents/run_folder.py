@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import BaseFileLock, FileLock, Timeout
 
 from agents.settings import Settings
 from releq_env import ReLeQEnv, ReLeQError
@@ -46,7 +47,7 @@ _UNRECORDED = ".requested.json"
 
 
 class RunFolder:
-    """Keeps a run's results; an observer of its evaluator.
+    """Keeps a run's results; a listener of its evaluator.
 
     Args:
         path: The folder.
@@ -64,14 +65,18 @@ class RunFolder:
         self.best: dict[str, Any] | None = None
 
     @staticmethod
+    def check_new(path: Path) -> None:
+        """Raise `ReLeQError` if the folder already holds a run."""
+        if (path / "config.json").exists():
+            raise ReLeQError(f"{path} already holds a run; go on with --resume {path}, or give another --log-dir")
+
+    @staticmethod
     def create(path: Path, settings: Settings, fingerprint: Mapping[str, Any], versions: Mapping[str, str]) -> None:
         """Make the folder of a new run.
 
         Raises:
-            ReLeQError: If it cannot be written, or already holds a run.
+            ReLeQError: If it cannot be written.
         """
-        if (path / "config.json").exists():
-            raise ReLeQError(f"{path} already holds a run; go on with --resume {path}, or give another --log-dir")
         try:
             (path / settings.env_name).mkdir(parents=True, exist_ok=True)
             config = {"settings": asdict(settings), "accuracy_depends_on": fingerprint, "versions": versions}
@@ -100,7 +105,7 @@ class RunFolder:
         try:
             config = json.loads((path / "config.json").read_text())
             return Settings(**config["settings"]), config["accuracy_depends_on"]
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ReLeQError(
                 f"{path} holds no run ({type(error).__name__}: {error}); give --resume the --log-dir of an earlier one"
             ) from error
@@ -112,24 +117,45 @@ class RunFolder:
         """
         table = self.path / "evaluations.csv"
         if table.exists():
-            text = table.read_text()
-            complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+            try:
+                text = table.read_text()
+                complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+                self.rows = [_parsed(row) for row in csv.DictReader(complete.splitlines())]
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise ReLeQError(
+                    f"{table} is damaged ({type(error).__name__}: {error}); mend its lines or delete it and go on "
+                    f"with --resume {self.path}: what the cache holds is not retrained"
+                ) from error
             if complete != text:
                 replace_file(table, complete)
-            self.rows = [_parsed(row) for row in csv.DictReader(complete.splitlines())]
         for row in self.rows:
             self._consider(row)
         retrained = sum(row["retrained"] for row in self.rows)
         evaluator.remember([_evaluation(row) for row in self.rows], retrained)
         requested = self.path / _UNRECORDED
-        if not requested.exists():
-            return
         recorded = {row["bitwidths"] for row in self.rows}
-        for assignment in map(tuple, json.loads(requested.read_text())):
+        for assignment in map(tuple, json.loads(requested.read_text()) if requested.exists() else []):
             evaluation = None if assignment in recorded else evaluator.lookup(assignment)
             if evaluation is not None:
                 self.evaluated(evaluation, retrained=True)
                 evaluator.remember([evaluation], retrained=1)
+        if self.best is not None and not (self.path / "report.json").exists():
+            self.write_best(len(self.rows))  # a kill may have come between the row and the best
+
+    def lock(self) -> BaseFileLock:
+        """Return a lock, held: two processes that write one run would record evaluations twice.
+
+        Raises:
+            ReLeQError: If another process holds it.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ReLeQError(
+                f"the run in {self.path} is under way in another process; wait for it, or stop it first"
+            ) from None
+        return lock
 
     def requested(self, assignments: Sequence[tuple[int, ...]]) -> None:
         """Note which assignments are about to be retrained."""

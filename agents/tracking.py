@@ -4,7 +4,7 @@ import csv
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stable_baselines3.common.monitor import ResultsWriter
@@ -17,6 +17,8 @@ from releq_env.files import replace_file
 
 MONITOR = "0.monitor.csv"
 _EPISODE_KEYS = ("relative_accuracy", "state_of_quantization", "bitwidths")
+_PARTS = 1000  # of the progress line
+_DRAWING_SECONDS = 60.0  # between two drawings of the pictures
 _QUIET_SECONDS = 15.0  # between two lines where nobody watches a terminal
 
 
@@ -28,21 +30,32 @@ class Tracker:
         evaluator: The run's evaluator; its counters are shown.
         settings: The run's settings.
         done: Time steps and episodes that an earlier part of the run has done; what was written
-            beyond them is dropped, since it will be done again.
+            beyond them is dropped, since it will be done again. `None`: nothing is left to do.
+        redraw: Called now and then when a better assignment is to be drawn.
     """
 
     def __init__(
-        self, folder: RunFolder, evaluator: CachedEvaluator, settings: Settings, done: tuple[int, int] = (0, 0)
+        self,
+        folder: RunFolder,
+        evaluator: CachedEvaluator,
+        settings: Settings,
+        done: tuple[int, int] | None = (0, 0),
+        redraw: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._evaluator = evaluator
         self._settings = settings
-        self.timesteps, self.episodes = done
+        self._redraw = redraw
+        self._drawn: tuple[float, object] = (time.monotonic(), folder.best)
         self._begun = time.time()
-        self._trim(folder.path / MONITOR, header_lines=2, column=None)
-        self._trim(folder.path / "probabilities.csv", header_lines=1, column="episode")
         monitor = folder.path / MONITOR
-        fresh = not monitor.exists()
+        if done is None:
+            self.timesteps, self.episodes = settings.timesteps, len(read_episodes(folder))
+        else:
+            self.timesteps, self.episodes = done
+            self._trim(monitor, header_lines=2, column=None)
+            self._trim(folder.path / "probabilities.csv", header_lines=1, column="episode")
+        fresh = not monitor.exists() or monitor.stat().st_size == 0
         self._monitor = ResultsWriter(
             str(monitor),
             header={"t_start": self._begun, "env_id": settings.env} if fresh else None,
@@ -51,9 +64,8 @@ class Tracker:
         )
         watched = sys.stderr.isatty()
         self._bar = tqdm(
-            total=settings.timesteps,
-            initial=self.timesteps,
-            unit="step",
+            total=_PARTS,
+            initial=self._parts_done(),
             mininterval=0.5 if watched else _QUIET_SECONDS,
             bar_format="{percentage:3.0f}%|{bar:12}| {desc} [{elapsed} gone, {remaining} left]",
             dynamic_ncols=watched,
@@ -64,9 +76,11 @@ class Tracker:
         """Count time steps, and refresh the progress line."""
         self.timesteps += count
         self._bar.set_description_str(self.summary(), refresh=False)
-        self._bar.update(
-            min(count, self._settings.timesteps - int(self._bar.n))
-        )  # the last rollout may go beyond the total
+        self._bar.update(self._parts_done() - int(self._bar.n))
+        when, best = self._drawn
+        if self._folder.best is not best and time.monotonic() - when > _DRAWING_SECONDS:
+            self._redraw()
+            self._drawn = (time.monotonic(), self._folder.best)
 
     def episode(self, info: dict[str, Any], reward: float, length: int) -> None:
         """Write down a finished episode."""
@@ -107,6 +121,13 @@ class Tracker:
         self._bar.set_description_str(self.summary(), refresh=False)
         self._bar.close()
         self._monitor.close()
+
+    def _parts_done(self) -> int:
+        """Return how much is done, by time steps or by budget, whichever is nearer to its end."""
+        done = self.timesteps / self._settings.timesteps
+        if self._settings.budget is not None:
+            done = max(done, self._evaluator.distinct_evaluations / self._settings.budget)
+        return min(int(done * _PARTS), _PARTS)
 
     def _trim(self, path: Any, header_lines: int, column: str | None) -> None:
         """Drop rows of episodes beyond those that count as done."""

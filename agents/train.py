@@ -5,6 +5,7 @@ python -m agents.train --resume runs/mnist
 """
 
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -103,19 +104,28 @@ def train(args: Args) -> None:
     env = venv.releq_envs[0]
     evaluator = env.evaluator
     assert isinstance(evaluator, CachedEvaluator)
-    evaluator.workers = min(args.workers or os.cpu_count() or 1, settings.n_envs)
+    evaluator.workers = min(args.workers or _cores(), settings.n_envs)
     fingerprint = json.loads(json.dumps(evaluator.retraining.fingerprint))
     path = args.resume or args.log_dir or _next_folder(settings)
+    if settings.timesteps < env.episode_steps * settings.n_envs:
+        raise ReLeQError(
+            f"--timesteps {settings.timesteps} finishes no episode: one takes {env.episode_steps} "
+            f"and {settings.n_envs} run side by side; give at least {env.episode_steps * settings.n_envs}, "
+            "or fewer --n-envs"
+        )
     if earlier is None:
+        RunFolder.check_new(path)
+        evaluator.retraining.load()
         RunFolder.create(path, settings, fingerprint, _versions())
     elif earlier[1] != fingerprint:
         changed = sorted(name for name in fingerprint if fingerprint[name] != earlier[1].get(name))
         raise ReLeQError(
             f"the run in {path} cannot go on: its accuracies depended on another {', '.join(changed)}; begin a new run"
         )
+    folder = RunFolder(path, env)
     try:
-        evaluator.retraining.load()
-        _search(settings, RunFolder(path, env), venv, evaluator)
+        with folder.lock():
+            _search(settings, folder, venv, evaluator)
     except KeyboardInterrupt:
         print(f"\nstopped; go on with: python -m agents.train --resume {path}", file=sys.stderr)
         raise
@@ -126,21 +136,22 @@ def train(args: Args) -> None:
 def _search(settings: Settings, folder: RunFolder, venv: BatchedVecEnv, evaluator: CachedEvaluator) -> None:
     env = venv.releq_envs[0]
     folder.restore(evaluator)
-    evaluator.observer = folder
+    evaluator.listener = folder
     evaluator.budget = settings.budget
     agent = AGENTS[settings.algo](settings, venv, folder.path / f"{settings.env_name}.zip")
-    tracker = Tracker(folder, evaluator, settings, agent.done)
+    within_budget = settings.budget is None or evaluator.distinct_evaluations < settings.budget
+    unfinished = within_budget and agent.done[0] < settings.timesteps
+    tracker = Tracker(folder, evaluator, settings, agent.done if unfinished else None, redraw=lambda: draw(folder, env))
     print(f"{settings.algo} on {settings.env}; results in {folder.path}", flush=True)
     try:
-        if settings.budget is None or evaluator.distinct_evaluations < settings.budget:
+        if unfinished:
             agent.learn(tracker)
     finally:
         tracker.close()
+        if folder.best is not None:
+            draw(folder, env)
     if folder.best is None:
-        raise ReLeQError(
-            f"no episode was finished in {settings.timesteps} time steps; an episode takes {env.episode_steps} "
-            f"and {settings.n_envs} run side by side: give more --timesteps or fewer --n-envs"
-        )
+        raise ReLeQError(f"no assignment was evaluated within {settings.timesteps} time steps; give more --timesteps")
     print("measuring the best and the uniform assignments again, with unseen retraining seeds ...", flush=True)
     candidates = confirm(folder, env, evaluator)
     draw(folder, env, candidates)
@@ -190,10 +201,18 @@ def _resumed_settings(args: Args, earlier: Settings) -> Settings:
 
 
 def _checked(settings: Settings) -> Settings:
+    if settings.algo not in AGENTS:
+        raise ReLeQError(f"unknown algo {settings.algo!r}; choose one of: {', '.join(AGENTS)}")
     for name, least in (("timesteps", 1), ("n_envs", 1), ("budget", 1), ("seed", 0)):
         value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ReLeQError(f"--{name.replace('_', '-')} {value} is not accepted; give a whole number from {least}")
+        if value is not None and not least <= value < 2**32:
+            raise ReLeQError(
+                f"--{name.replace('_', '-')} {value} is not accepted; give a whole number from {least} to 2**32 - 1"
+            )
+    taken = set(inspect.signature(ReLeQEnv.__init__).parameters) - {"self", "task", "evaluator", "render_mode"}
+    unknown = sorted(set(settings.env_kwargs) - taken)
+    if unknown:
+        raise ReLeQError(f"--env-kwargs has {unknown[0]!r}; accepted are: {', '.join(sorted(taken))}")
     return settings
 
 
@@ -206,12 +225,15 @@ def _make_envs(settings: Settings) -> BatchedVecEnv:
 
     try:
         venv = BatchedVecEnv([make] * settings.n_envs)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise ReLeQError(f"--env-kwargs {settings.env_kwargs}: {error}; see the arguments in the README") from error
+    except ModuleNotFoundError as error:
+        raise ReLeQError(f"--env {settings.env}: {error}; see the table of ids in the README") from error
     venv.seed(settings.seed)
     return venv
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _next_folder(settings: Settings) -> Path:

@@ -1,6 +1,7 @@
 """The decision process of ReLeQ as a Gymnasium environment."""
 
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from releq_env.evaluation import Evaluation, Evaluator, make_evaluator
 from releq_env.observation import Observer
 from releq_env.quantization import check_bitwidths
 from releq_env.render import render_ansi, render_rgb
-from releq_env.reward import Objective, check_fraction, make_objective
+from releq_env.reward import Objective, check_fraction, exceeds, make_objective
 from releq_env.tasks import Task, get_task, load_pretrained
 
 EVALUATE = ("episode", "step", "gain")
@@ -151,7 +152,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         observation: str = "paper",
         retrain_images: int | None = None,
         retrain_seed: int = 0,
-        data_root: str | None = None,
+        data_root: str | os.PathLike[str] | None = None,
         cache: str | None = "auto",
         device: str = "cpu",
         precision: str = "auto",
@@ -159,6 +160,10 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: str | None = None,
     ) -> None:
         self.task = get_task(task)
+        if evaluator is not None and not isinstance(evaluator, Evaluator):
+            raise ReLeQError(f"evaluator={evaluator!r} is not a releq_env.evaluation.Evaluator; see its methods")
+        if data_root is not None and not isinstance(data_root, str | os.PathLike):
+            raise ReLeQError(f"data_root={data_root!r} is not a path; give the folder of the data")
         self.bitwidths = check_bitwidths(bitwidths, quantizer)
         check_choice("evaluate", evaluate, EVALUATE)
         check_choice("action_mode", action_mode, ACTION_MODES)
@@ -183,7 +188,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._costs = {name: Cost(name, self.layers, self.bitwidths[-1]) for name in COSTS}
         self._cost = self._costs[cost]
         smallest = self._cost([self.bitwidths[0]] * len(self.layers))
-        if self.max_cost is not None and self.max_cost < smallest - 1e-9:
+        if self.max_cost is not None and exceeds(smallest, self.max_cost):
             raise ReLeQError(
                 f"max_cost={max_cost!r} cannot be met: {self.bitwidths[0]} bits everywhere cost {smallest:.4f}; "
                 f"give a number in [{smallest:.4f}, 1]"
@@ -229,7 +234,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             ReLeQError: If the starting assignment does not fit.
         """
         super().reset(seed=seed)
-        start = (options or {}).get("bitwidths")
+        start = self._checked_options(options).get("bitwidths")
         self._assignment = list(self._start) if start is None else self._checked(start)
         self._step = 0
         self._evaluation = None
@@ -244,19 +249,19 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             gymnasium.error.ResetNeeded: Before the first `reset`, or after the episode has ended.
             gymnasium.error.InvalidAction: If the action is outside the action space.
         """
-        before = tuple(self._assignment)
-        self._assignment = self._after(action)
-        self._step += 1
-        terminated = self._step == self.episode_steps
+        after = self._after(action)
+        terminated = self._step + 1 == self.episode_steps
         reward = 0.0
-        if self.evaluate == "gain" and self._last_objective is None:
-            self._last_objective = self.objective(self.evaluator.evaluate(before))
         if terminated or self.evaluate != "episode":
-            self._evaluation = self.evaluator.evaluate(tuple(self._assignment))
-            objective = self.objective(self._evaluation)
-            reward = objective - self._last_objective if self._last_objective is not None else objective
-            if self.evaluate == "gain":
-                self._last_objective = objective
+            if self.evaluate == "gain" and self._last_objective is None:
+                self._last_objective = self.objective(self.evaluator.evaluate(tuple(self._assignment)))
+            self._evaluation = self.evaluator.evaluate(tuple(after))
+            reward = objective = self.objective(self._evaluation)
+            if self._last_objective is not None:
+                reward, self._last_objective = objective - self._last_objective, objective
+        # Only now: a step whose evaluation fails has not been taken.
+        self._assignment = after
+        self._step += 1
         self._print()
         return self._observe(), reward, terminated, False, self._info()
 
@@ -264,7 +269,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Return which actions can still lead to an assignment within `max_cost`, shape `(actions,)`."""
         if self.max_cost is None or self._step < 0 or self._step >= self.episode_steps:
             return np.ones(self.action_space.n, dtype=np.bool_)
-        allowed = [self._cheapest_end(action) <= self.max_cost + 1e-9 for action in range(self.action_space.n)]
+        allowed = [self.within_max_cost(self._cheapest_end(action)) for action in range(self.action_space.n)]
         # If the starting state has put it out of reach, at least go down.
         return np.array(allowed if any(allowed) else [action == 0 for action in range(self.action_space.n)])
 
@@ -295,6 +300,10 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
     def state_of_quantization(self, bitwidths: Sequence[int]) -> float:
         """Return q of an assignment, in (0, 1]."""
         return self._cost(bitwidths)
+
+    def within_max_cost(self, bitwidths: Sequence[int]) -> bool:
+        """Return whether an assignment keeps `max_cost`."""
+        return self.max_cost is None or not exceeds(self._cost(bitwidths), self.max_cost)
 
     def assignments_of_step(self, action: Any) -> list[tuple[int, ...]]:
         """Return what `step(action)` would have the evaluator measure, without taking the step.
@@ -333,13 +342,21 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         index = self.bitwidths.index(bits) + action - 1
         return self.bitwidths[min(max(index, 0), len(self.bitwidths) - 1)]
 
-    def _cheapest_end(self, action: int) -> float:
-        """Return the lowest cost that the episode can still end with after an action."""
+    def _cheapest_end(self, action: int) -> list[int]:
+        """Return the cheapest assignment that the episode can still end with after an action."""
         assignment = self._after(action)
         for step in range(self._step + 1, self.episode_steps):
             layer = step % len(self.layers)
             assignment[layer] = self._moved(assignment[layer], 0)
-        return self._cost(assignment)
+        return assignment
+
+    def _checked_options(self, options: Any) -> dict[str, Any]:
+        accepted = 'give {"bitwidths": [...]} or nothing'
+        if options is None:
+            return {}
+        if not isinstance(options, dict) or not set(options) <= {"bitwidths"}:
+            raise ReLeQError(f"reset got options={options!r}; {accepted}")
+        return options
 
     def _checked(self, bitwidths: Sequence[int]) -> list[int]:
         accepted = f"give {len(self.layers)} bitwidths, one a layer, out of {self.bitwidths}"
@@ -372,7 +389,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             if self._step == self.episode_steps:
                 info["is_success"] = bool(
                     self._evaluation.relative_accuracy >= self.min_relative_accuracy
-                    and (self.max_cost is None or q <= self.max_cost + 1e-9)
+                    and self.within_max_cost(self._assignment)
                 )
         return info
 

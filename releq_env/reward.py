@@ -1,5 +1,6 @@
 """Objectives: how good an assignment is, from its relative accuracy a and its cost q."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Real
@@ -82,6 +83,7 @@ def make_objective(
     named: dict[str, Objective]
     if callable(reward):
         objective = reward
+        _try(objective)
     else:
         check_choice("reward", reward, REWARDS)
         named = {
@@ -95,23 +97,37 @@ def make_objective(
     return objective if max_cost is None else partial(_bounded, objective=objective, max_cost=max_cost)
 
 
+def _try(objective: Objective) -> None:
+    accepted = "give a function of two numbers, (a, q), that returns a number"
+    try:
+        value = float(objective(1.0, 1.0))
+    except Exception as error:  # a user's function may raise anything
+        raise ReLeQError(
+            f"reward={objective!r} failed at a=1, q=1 ({type(error).__name__}: {error}); {accepted}"
+        ) from error
+    if math.isnan(value):
+        raise ReLeQError(f"reward={objective!r} is not a number at a=1, q=1; {accepted}")
+
+
+def exceeds(q: float, max_cost: float) -> bool:
+    """Return whether a cost is above the bound; rounding puts none above it that meets it exactly."""
+    return q > max_cost + 1e-9
+
+
 def _bounded(a: float, q: float, *, objective: Objective, max_cost: float) -> float:
-    # Rounding must not turn an assignment that meets the bound exactly into one that does not.
-    if q > max_cost + 1e-9:
+    if exceeds(q, max_cost):
         return min(-(q - max_cost), objective(a, q))
     return objective(a, q)
 
 
-def check_fraction(name: str, value: object, *, above_zero: bool = True) -> float:
-    """Return `value` as a float if it lies in (0, 1] (or [0, 1]).
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float if it lies in (0, 1].
 
     Raises:
         ReLeQError: If it does not.
     """
-    bounds = "(0, 1]" if above_zero else "[0, 1]"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ReLeQError(f"{name}={value!r} is not a number; give one in {bounds}")
-    number = float(value)
-    if not (0.0 < number <= 1.0 or (number == 0.0 and not above_zero)):
-        raise ReLeQError(f"{name}={value!r} is out of range; give a number in {bounds}")
-    return number
+        raise ReLeQError(f"{name}={value!r} is not a number; give one in (0, 1]")
+    if not 0.0 < float(value) <= 1.0:
+        raise ReLeQError(f"{name}={value!r} is out of range; give a number in (0, 1]")
+    return float(value)

@@ -1,6 +1,6 @@
 """Other shapes of the same decision: all layers at once, and continuous actions."""
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -30,6 +30,17 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], g
                 f"OneShot got {env}; give a ReLeQ environment with action_mode='flexible' and evaluate='episode'"
             )
         self.action_space = spaces.MultiDiscrete([len(base.bitwidths)] * len(base.layers))
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which bitwidths can be part of an assignment within `max_cost`, one layer after the other."""
+        base = cast(ReLeQEnv, self.unwrapped)
+        masks = []
+        for layer in range(len(base.layers)):
+            for bits in base.bitwidths:
+                cheapest = [base.bitwidths[0]] * len(base.layers)
+                cheapest[layer] = bits
+                masks.append(base.within_max_cost(cheapest))
+        return np.array(masks)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Give all layers their bitwidths; the episode ends.

@@ -568,7 +568,7 @@ def test_missing_data_are_reported_at_the_first_evaluation(tmp_path: Any) -> Non
     env.reset()
     for _ in range(3):
         env.step(1)
-    with pytest.raises(ReLeQError, match="no MNIST data in .*RELEQ_DATA") as raised:
+    with pytest.raises(ReLeQError, match="MNIST data in .* missing .*RELEQ_DATA") as raised:
         env.step(1)
     assert "\n" not in str(raised.value)
 
@@ -681,3 +681,22 @@ def test_post_training_quantization(live: Make) -> None:
 def test_every_quantizer_and_precision(live: Make, quantizer: str, precision: str) -> None:
     info = rollout(live(quantizer=quantizer, precision=precision), [6] * 4)[-1][4]
     assert info["relative_accuracy"] > 0.8
+
+
+def test_a_step_whose_evaluation_fails_has_not_been_taken(make: Callable[..., Any]) -> None:
+    env = make()
+    env.reset()
+    for _ in range(3):
+        env.step(1)
+    evaluate, env.evaluator.evaluate = env.evaluator.evaluate, lambda bitwidths: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        env.step(1)
+    env.evaluator.evaluate = evaluate
+    assert env.step(1)[2] is True
+
+
+@pytest.mark.parametrize("options", [[1], {"bitwidth": [1, 1, 1, 1]}, "bitwidths"])
+def test_unknown_reset_options_are_one_line(make: Callable[..., Any], options: Any) -> None:
+    with pytest.raises(ReLeQError, match="options=.*give") as raised:
+        make().reset(options=options)
+    assert "\n" not in str(raised.value)

@@ -136,3 +136,13 @@ def test_checkers_have_no_complaint(env: Any, wrap: Callable[[Any], Any]) -> Non
 @pytest.mark.parametrize("wrap", [OneShot, ContinuousAction], ids=["one", "continuous"])
 def test_gymnasiums_checker_passes(env: Any, wrap: Callable[[Any], Any]) -> None:
     check_env(wrap(env), skip_render_check=True)
+
+
+def test_one_shot_masks_what_cannot_keep_max_cost(make: Callable[..., Any]) -> None:
+    env = OneShot(make(bitwidths=[1, 2, 8], max_cost=0.3))
+    masks = env.action_masks().reshape(4, 3)
+    base = env.unwrapped
+    for layer, bits in itertools.product(range(4), range(3)):
+        rest = itertools.product(base.bitwidths, repeat=3)
+        options = [(*r[:layer], base.bitwidths[bits], *r[layer:]) for r in rest]
+        assert masks[layer, bits] == any(base.state_of_quantization(option) <= 0.3 for option in options)

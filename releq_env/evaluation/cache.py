@@ -3,12 +3,15 @@
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from filelock import FileLock
 
 from releq_env.errors import ReLeQError
 from releq_env.paths import cache_folder
@@ -98,12 +101,17 @@ class EvaluationCache:
         if header and header != _HEADER:
             raise ReLeQError(f"cache {self.path} is not an SQLite database; {_MEND}")
         try:
-            version = self._begin()
-        except sqlite3.OperationalError as error:  # locked, disk full, read-only: the file is not at fault
+            # One process at a time: two that find the same damaged file must not both set it aside.
+            with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_WAIT_SECONDS):
+                try:
+                    version = self._begin()
+                except sqlite3.OperationalError:  # locked, disk full, read-only: the file is not at fault
+                    raise
+                except sqlite3.DatabaseError as error:
+                    self._set_aside(error)
+                    version = self._begin()
+        except (sqlite3.Error, OSError) as error:
             raise ReLeQError(f"cache {self.path} cannot be opened ({error}); {_MEND}") from error
-        except sqlite3.DatabaseError as error:
-            self._set_aside(error)
-            version = self._begin()
         if version > SCHEMA_VERSION:
             self.close()
             raise ReLeQError(
@@ -137,7 +145,7 @@ class EvaluationCache:
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         self.close()
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         self.path.rename(aside)
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Remembers evaluations, and counts them."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -13,7 +14,7 @@ class BudgetExhausted(Exception):  # noqa: N818  # the end of a search, not an e
     """A new assignment was asked for when the budget of distinct evaluations was used up."""
 
 
-class Observer(Protocol):
+class EvaluationListener(Protocol):
     """Follows what a run asks for, e.g. to write it down."""
 
     def requested(self, assignments: Sequence[tuple[int, ...]]) -> None:
@@ -35,7 +36,7 @@ class CachedEvaluator:
     Attributes:
         budget: How many distinct evaluations may be asked for, or `None`.
         workers: How many processes `evaluate_many` may retrain in.
-        observer: Is told of every distinct evaluation.
+        listener: Is told of every distinct evaluation.
     """
 
     def __init__(self, retraining: RetrainingEvaluator, cache: EvaluationCache | None) -> None:
@@ -43,13 +44,13 @@ class CachedEvaluator:
         self.cache = cache
         self.budget: int | None = None
         self.workers = 1
-        self.observer: Observer | None = None
+        self.listener: EvaluationListener | None = None
         self._known: dict[tuple[int, ...], Evaluation] = {}
         self._retrained = 0
         self._pool: WorkerPool | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_pool": None, "observer": None}
+        return self.__dict__ | {"_pool": None, "listener": None}
 
     @property
     def distinct_evaluations(self) -> int:
@@ -81,7 +82,7 @@ class CachedEvaluator:
             BudgetExhausted: If more of them are new than the budget allows. Those within it are
                 measured before.
         """
-        wanted = [tuple(int(bits) for bits in assignment) for assignment in assignments]
+        wanted = [tuple(map(operator.index, assignment)) for assignment in assignments]
         new = [assignment for assignment in dict.fromkeys(wanted) if assignment not in self._known]
         allowed = new if self.budget is None else new[: max(self.budget - len(self._known), 0)]
         missing = []
@@ -126,8 +127,8 @@ class CachedEvaluator:
             self._pool.close()
 
     def _retrain(self, assignments: list[tuple[int, ...]]) -> None:
-        if self.observer is not None:
-            self.observer.requested(assignments)
+        if self.listener is not None:
+            self.listener.requested(assignments)
         if self.workers > 1 and len(assignments) > 1:
             results = self._started_pool().measure(assignments, self.retraining.retrain_seed)
         else:
@@ -146,8 +147,8 @@ class CachedEvaluator:
     def _keep(self, evaluation: Evaluation, retrained: bool) -> None:
         self._known[evaluation.bitwidths] = evaluation
         self._retrained += retrained
-        if self.observer is not None:
-            self.observer.evaluated(evaluation, retrained)
+        if self.listener is not None:
+            self.listener.evaluated(evaluation, retrained)
 
     def _evaluation(self, assignment: tuple[int, ...], accuracy: float, seconds: float) -> Evaluation:
         return Evaluation(assignment, accuracy, accuracy / self.full_precision_accuracy, seconds)

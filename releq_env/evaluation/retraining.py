@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ ENGINE_VERSION = 1
 
 _INFERENCE_BATCH = 500
 _CALIBRATION_IMAGES = 1000
+_LARGEST = 2**63  # what torch takes as a seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class RetrainingEvaluator:
         quantizer: str = "lsq",
         retrain_images: int | None = None,
         retrain_seed: int = 0,
-        data_root: str | None = None,
+        data_root: str | os.PathLike[str] | None = None,
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
@@ -95,6 +97,7 @@ class RetrainingEvaluator:
         return {
             "engine": ENGINE_VERSION,
             "torch": torch.__version__.split("+")[0],
+            "network": f"{self.task.network.__module__}.{self.task.network.__qualname__}",
             "weights": self.pretrained.sha256,
             "data": self.task.dataset.fingerprint,
             "retraining": [recipe.batch_size, recipe.learning_rates[self.quantizer]],
@@ -168,23 +171,25 @@ class RetrainingEvaluator:
         rate = recipe.learning_rates[self.quantizer]
         parameters = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
-        steps = -(-self.retrain_images // recipe.batch_size)
-        for step, batch in enumerate(self._batches(len(data.labels), retrain_seed)):
-            optimizer.param_groups[0]["lr"] = rate * (1.0 - step / steps)
+        batches = self._batches(len(data.labels), retrain_seed)
+        for step, batch in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = rate * (1.0 - step / len(batches))
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = network(channels_last(data.images[batch]))
             F.cross_entropy(logits.float(), data.labels[batch]).backward()
             optimizer.step()
             optimizer.zero_grad()
 
-    def _batches(self, size: int, retrain_seed: int) -> Iterator[Tensor]:
-        """Yield indices of one batch after the other until the budget is used up."""
+    def _batches(self, size: int, retrain_seed: int) -> list[Tensor]:
+        """Return the indices of one batch after the other until the budget is used up."""
         generator = torch.Generator().manual_seed(retrain_seed)
+        batches: list[Tensor] = []
         left = self.retrain_images
         while left > 0:
             epoch = torch.randperm(size, generator=generator)[:left]
             left -= len(epoch)
-            yield from epoch.to(self.device).split(self.task.retraining.batch_size)
+            batches += epoch.to(self.device).split(self.task.retraining.batch_size)
+        return batches
 
     @torch.no_grad()
     def _accuracy(self, network: nn.Module, data: _Data) -> float:
@@ -232,6 +237,6 @@ def _recalibrate(network: nn.Module, images: Tensor) -> None:
 
 
 def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
-        raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0")
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < _LARGEST:
+        raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0 to 2**63 - 1")
     return int(value.__index__())

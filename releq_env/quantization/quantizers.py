@@ -6,7 +6,7 @@ the full-precision weight to the dequantized one, so that it plugs into
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -226,6 +226,8 @@ def check_bitwidths(bitwidths: Any, quantizer: str) -> tuple[int, ...]:
         return supported
     accepted = f"give ascending, distinct integers from {supported[0]} to {supported[-1]} ({quantizer})"
     try:
+        if isinstance(bitwidths, Mapping | Set):
+            raise TypeError
         given = tuple(bitwidths)
     except TypeError:
         raise ReLeQError(f"bitwidths={bitwidths!r} is not a list; {accepted}") from None

@@ -5,6 +5,7 @@ test data has a loader of its own, so that nothing reads it by accident.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,7 @@ class Dataset:
         published = self.digests[0] if self.digests else "md5"
         return f"{self.name}/{published}/{self.validation_images}/{self.mean}/{self.std}/{self.scale}"
 
-    def load(self, data_root: str | None = None) -> tuple[Images, Images]:
+    def load(self, data_root: str | os.PathLike[str] | None = None) -> tuple[Images, Images]:
         """Return the training and the validation part.
 
         Args:
@@ -75,12 +76,17 @@ class Dataset:
         """
         everything = self._load(data_folder(data_root), train=True)
         cut = len(everything.labels) - self.validation_images
+        if cut <= 0:
+            raise ReLeQError(
+                f"the {self.name} training data in {data_folder(data_root)} are {len(everything.labels)} images, "
+                f"of which {self.validation_images} are validation; give more images or validate on fewer"
+            )
         return (
             Images(everything.images[:cut], everything.labels[:cut]),
             Images(everything.images[cut:], everything.labels[cut:]),
         )
 
-    def load_test(self, data_root: str | None = None) -> Images:
+    def load_test(self, data_root: str | os.PathLike[str] | None = None) -> Images:
         """Return the test part. For final reports only: no choice may depend on it."""
         return self._load(data_folder(data_root), train=False)
 
@@ -123,8 +129,10 @@ class Dataset:
                 return self.read(root, train, True)
         except Exception as error:  # urllib's, ssl's, torchvision's and the file system's
             raise ReLeQError(
-                f"no {self.name} data in {root}, and downloading it failed ({type(error).__name__}: {error}); "
-                "connect to the internet and try again, or point data_root= or RELEQ_DATA at a folder "
+                f"the {self.name} data in {root} are missing or damaged, and downloading them failed "
+                f"({type(error).__name__}: {error}); "
+                "connect to the internet and try again (delete damaged files first), "
+                "or point data_root= or RELEQ_DATA at a folder "
                 "that has it in torchvision's layout"
             ) from error
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Pretrained:
     sha256: str
 
 
-def load_pretrained(task: Task, data_root: str | None = None) -> Pretrained:
+def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None) -> Pretrained:
     """Return a task's pre-trained network.
 
     Shipped weights come with the package. Others are trained on first use, with a progress bar; that
@@ -51,20 +52,43 @@ def load_pretrained(task: Task, data_root: str | None = None) -> Pretrained:
     Raises:
         ReLeQError: If the weights are damaged, or training is needed and the data are missing.
     """
-    record = SHIPPED / f"{task.name}.json"
-    if record.exists():
-        return read(task, record, mend="reinstall releq_env")
+    shipped = SHIPPED / f"{task.name}.json"
+    if shipped.exists() and _is_of(shipped, task):
+        return read(task, shipped, mend="reinstall releq_env")
     folder = cache_folder() / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    # The recipe is part of the name: weights of an older recipe are not taken for the new one's.
-    recipe = hashlib.sha256(json.dumps(asdict(task.pretraining), sort_keys=True).encode()).hexdigest()[:12]
-    record = folder / f"{task.name}-{recipe}.json"
-    with FileLock(record.with_suffix(".lock")):
-        if not record.exists():
-            from releq_env.tasks.pretraining import pretrain
+    identity = hashlib.sha256(json.dumps(_identity(task), sort_keys=True).encode()).hexdigest()[:12]
+    record = folder / f"{task.name}-{identity}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(record.with_suffix(".lock")):
+            if not record.exists():
+                from releq_env.tasks.pretraining import pretrain
 
-            write(task, record, *pretrain(task, data_root, checkpoint=record.with_suffix(".checkpoint")))
+                write(task, record, *pretrain(task, data_root, checkpoint=record.with_suffix(".checkpoint")))
+    except OSError as error:
+        raise ReLeQError(
+            f"weights cannot be kept in {folder} ({error}); point RELEQ_CACHE at a folder that can be written"
+        ) from error
     return read(task, record, mend=f"delete {record} to have them trained again")
+
+
+def _identity(task: Task) -> dict[str, object]:
+    """Return what tells a task's weights from those of another task, or of the same one changed."""
+    return {
+        "network": task.network.__qualname__,
+        "shapes": {name: list(tensor.shape) for name, tensor in task.network().state_dict().items()},
+        "data": task.dataset.fingerprint,
+        "recipe": asdict(task.pretraining),
+    }
+
+
+def _is_of(record: Path, task: Task) -> bool:
+    """Whether shipped weights are this task's, not those of a changed task of the same name."""
+    try:
+        known = json.loads(record.read_text())
+        return all(known[key] == value for key, value in _identity(task).items() if key != "shapes")
+    except (KeyError, TypeError, ValueError):
+        return True  # damaged: reading it says so
 
 
 def read(task: Task, record: Path, mend: str) -> Pretrained:
@@ -106,7 +130,8 @@ def write(task: Task, record: Path, network: nn.Module, accuracies: dict[str, fl
     replace_file(record.with_suffix(".safetensors"), payload)
     known = {
         "task": task.name,
-        "network": task.network.__name__,
+        "network": task.network.__qualname__,
+        "data": task.dataset.fingerprint,
         "recipe": asdict(task.pretraining),
         **accuracies,
         "torch": torch.__version__,

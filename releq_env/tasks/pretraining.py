@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _MEASURING_BATCH = 1000
 
 
 def pretrain(
-    task: Task, data_root: str | None = None, checkpoint: Path | None = None, with_test: bool = False
+    task: Task, data_root: str | os.PathLike[str] | None = None, checkpoint: Path | None = None, with_test: bool = False
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train from scratch, in float32, and measure.
 

@@ -19,7 +19,7 @@ def env() -> ReLeQEnv:
 @pytest.fixture
 def folder(tmp_path: Path, env: ReLeQEnv) -> RunFolder:
     folder = RunFolder(tmp_path, env)
-    evaluator(env).observer = folder
+    evaluator(env).listener = folder
     env.evaluator.evaluate_many([(2, 2, 2, 2), (8, 8, 8, 8), (1, 2, 4, 8)])
     return folder
 
@@ -54,7 +54,7 @@ def test_a_line_cut_short_is_dropped_and_taken_from_the_cache(folder: RunFolder)
 
 def test_finished_but_unrecorded_is_recorded(folder: RunFolder, env: ReLeQEnv) -> None:
     folder.requested([(3, 3, 3, 3), (4, 4, 4, 4)])
-    evaluator(env).observer = None
+    evaluator(env).listener = None
     env.evaluator.evaluate((3, 3, 3, 3))  # reaches the cache, but a kill keeps it from being recorded
     again, known = restored(folder.path)
     assert [row["bitwidths"] for row in again.rows[3:]] == [(3, 3, 3, 3)]
@@ -75,7 +75,7 @@ def test_results_need_no_cache_to_come_back(folder: RunFolder, env: ReLeQEnv) ->
 def test_ties_go_to_the_accuracy(tmp_path: Path) -> None:
     env = ReLeQEnv("digits", retrain_images=0, reward=lambda a, q: 1.0)
     folder = RunFolder(tmp_path, env)
-    evaluator(env).observer = folder
+    evaluator(env).listener = folder
     results = env.evaluator.evaluate_many([(1, 1, 1, 1), (8, 8, 8, 8), (2, 2, 2, 2)])
     best = max(results, key=lambda evaluation: evaluation.accuracy)
     assert json.loads((tmp_path / "best.json").read_text())["bitwidths"] == list(best.bitwidths)

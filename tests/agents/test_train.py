@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from agents.run_folder import RunFolder
 from agents.train import main
+from releq_env import ReLeQEnv
 
 FAST = ["--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4, 8]", "cost:weighted_bits"]
 
@@ -130,6 +133,25 @@ def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
     assert len(rows) == len({row["bitwidths"] for row in rows}) == 9
 
 
+def test_resuming_a_run_that_used_up_its_budget_keeps_its_episodes(tmp_path: Path) -> None:
+    train(tmp_path / "run", "--timesteps", "400", "--budget", "7", *FAST)
+    before = (tmp_path / "run" / "report.json").read_text()
+    main(["--resume", str(tmp_path / "run"), "--workers", "1"])
+    assert (tmp_path / "run" / "report.json").read_text() == before
+
+
+def test_a_run_belongs_to_one_process(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(finished, ReLeQEnv("digits")).lock():
+        assert "under way in another process" in error(capsys, "--resume", str(finished))
+
+
+@pytest.mark.parametrize("name", ["ReLeQ-Digits-v0.zip", "evaluations.csv", "config.json"])
+def test_damaged_files_end_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path / "run", "--timesteps", "64", *FAST)
+    (tmp_path / "run" / name).write_bytes(b"\xff\xfe\n\x00\n")
+    assert "run" in error(capsys, "--resume", str(tmp_path / "run"), "--timesteps", "128", "--workers", "1")
+
+
 def test_restricted_actions_and_dense_rewards(tmp_path: Path) -> None:
     train(tmp_path / "run", "--timesteps", "64", *FAST, "action_mode=restricted", "evaluate=gain")
     assert (tmp_path / "run" / "probabilities.png").exists()
@@ -156,6 +178,11 @@ def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path, capsys:
     assert "not a ReLeQ environment" in error(capsys, *log, "--env", "CartPole-v1")
     assert "--timesteps 0" in error(capsys, *log, "--timesteps", "0")
     assert "--n-envs 0" in error(capsys, *log, "--n-envs", "0")
+    assert "--seed 99999999999" in error(capsys, *log, "--seed", "99999999999")
+    assert "no episode" in error(capsys, *log, "--timesteps", "3")
+    assert "nomodule" in error(capsys, *log, "--env", "nomodule:Foo-v0")
+    for pair in ("evaluator=foo", "max_episode_steps=2", "id=foo", "task=mnist", "data_root=5", "retrain_seed=-1"):
+        assert pair.partition("=")[0] in error(capsys, *log, "--env-kwargs", pair)
     assert "--workers 0" in error(capsys, *log, "--workers", "0")
     assert "--budget -1" in error(capsys, *log, "--budget", "-1")
     assert "already holds a run" in error(capsys, "--log-dir", str(finished))
@@ -176,8 +203,6 @@ def test_unwritable_log_folder_ends_in_one_line(tmp_path: Path, capsys: pytest.C
 
 
 def test_changed_conditions_are_not_mixed_into_a_run(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     config = json.loads((run / "config.json").read_text())

@@ -116,7 +116,7 @@ def test_an_observer_is_told_of_every_distinct_evaluation_once(tmp_path: Path) -
         def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
             told.append((evaluation.bitwidths, retrained))
 
-    evaluator.observer = Observer()
+    evaluator.listener = Observer()
     evaluator.evaluate_many([(2, 4), (4, 2), (2, 4)])
     evaluator.evaluate((4, 2))
     assert told == [((2, 4), False), [(4, 2)], ((4, 2), True)]

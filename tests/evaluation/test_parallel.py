@@ -50,7 +50,7 @@ def test_workers_killed_under_way_cost_no_evaluation(parallel: CachedEvaluator) 
         def evaluated(self, evaluation: object, retrained: bool) -> None: ...
 
     parallel.evaluate_many([(6, 6, 6, 6), (7, 7, 7, 7)])
-    parallel.observer = Killer()
+    parallel.listener = Killer()
     results = parallel.evaluate_many(more)
-    parallel.observer = None
+    parallel.listener = None
     assert [r.accuracy for r in results] == [r.accuracy for r in build().evaluate_many(more)]

@@ -1,0 +1,28 @@
+"""The course of a short retraining."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from releq_env.evaluation import RetrainingEvaluator
+from releq_env.tasks import TASKS, load_pretrained
+
+
+@pytest.mark.parametrize("images", [1, 32, 800, 801, 2000])
+@pytest.mark.parametrize("batch_size", [32, 300])
+def test_learning_rate_falls_to_just_above_zero(images: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Spy(torch.optim.Adam):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    task = TASKS["digits"]
+    task = dataclasses.replace(task, retraining=dataclasses.replace(task.retraining, batch_size=batch_size))
+    RetrainingEvaluator(task, load_pretrained(task), retrain_images=images).measure((2, 2, 2, 2))
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == task.retraining.learning_rates["lsq"]
+    assert rates[-1] == pytest.approx(rates[0] / len(rates))
