@@ -3,6 +3,7 @@
 The best of many noisy measurements looks better than it is; a second look at other seeds does not.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def confirm(folder: RunFolder, env: ReLeQEnv, evaluator: CachedEvaluator) -> lis
     assignments = found + uniform
     first = evaluator.retraining.retrain_seed
     by_seed: list[Sequence[Evaluation]] = [
-        evaluator.reseeded(seed).evaluate_many(assignments) for seed in range(first, first + 1 + SEEDS)
+        evaluator.reseeded(seed).evaluate_many(assignments, progress=sys.stderr.isatty())
+        for seed in range(first, first + 1 + SEEDS)
     ]
     candidates = []
     for index, assignment in enumerate(assignments):

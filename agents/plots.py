@@ -121,7 +121,7 @@ def _pareto(folder: RunFolder, env: ReLeQEnv, candidates: Sequence[Mapping[str, 
     # Collapsed networks would squeeze the part that matters into the top edge.
     shown = np.concatenate([a, [candidate["relative_accuracy"] for candidate in uniform]])
     low = max(float(shown.min()), 1.0 - 6.0 * (1.0 - env.min_relative_accuracy))
-    margin = 0.08 * (float(shown.max()) - low)
+    margin = max(0.08 * (float(shown.max()) - low), 1e-3)
     axis.set_ylim(low - margin, float(shown.max()) + margin)
     axis.set_xlabel("State of Quantization q (cost relative to the largest bitwidth)")
     axis.set_ylabel("State of Relative Accuracy a (validation)")

@@ -4,6 +4,8 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from tqdm.auto import tqdm
+
 from releq_env.evaluation.cache import EvaluationCache, evaluation_key
 from releq_env.evaluation.evaluator import Evaluation
 from releq_env.evaluation.parallel import WorkerPool
@@ -75,8 +77,14 @@ class CachedEvaluator:
         """
         return self.evaluate_many([bitwidths])[0]
 
-    def evaluate_many(self, assignments: Sequence[Sequence[int]]) -> list[Evaluation]:
+    def evaluate_many(self, assignments: Sequence[Sequence[int]], progress: bool = False) -> list[Evaluation]:
         """Measure several assignments, results in order; repeats are measured once.
+
+        Every result is in the cache the moment it is ready.
+
+        Args:
+            assignments: The assignments.
+            progress: Whether to show a progress bar with the time left.
 
         Raises:
             BudgetExhausted: If more of them are new than the budget allows. Those within it are
@@ -93,7 +101,7 @@ class CachedEvaluator:
             else:
                 self._keep(found, retrained=False)
         if missing:
-            self._retrain(missing)
+            self._retrain(missing, progress)
         if len(allowed) < len(new):
             raise BudgetExhausted(f"the budget of {self.budget} distinct evaluations is used up")
         return [self._known[assignment] for assignment in wanted]
@@ -126,14 +134,15 @@ class CachedEvaluator:
         if self._pool is not None:
             self._pool.close()
 
-    def _retrain(self, assignments: list[tuple[int, ...]]) -> None:
+    def _retrain(self, assignments: list[tuple[int, ...]], progress: bool) -> None:
         if self.listener is not None:
             self.listener.requested(assignments)
         if self.workers > 1 and len(assignments) > 1:
             results = self._started_pool().measure(assignments, self.retraining.retrain_seed)
         else:
             results = ((assignment, self.retraining.measure(assignment)) for assignment in assignments)
-        for assignment, (accuracy, seconds) in results:
+        bar = tqdm(results, total=len(assignments), desc="retraining", unit="assignment", disable=not progress)
+        for assignment, (accuracy, seconds) in bar:
             if self.cache is not None:
                 key = evaluation_key(self.retraining.fingerprint, assignment)
                 self.cache.put(key, assignment, accuracy, seconds)

@@ -30,14 +30,23 @@ _LARGEST = 2**63  # what torch takes as a seed
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
+class Data:
+    """A task's images in memory, normalised, in the layout and type that the network is run in.
+
+    Attributes:
+        images: Training images, shape `(N, C, H, W)`.
+        labels: int64, shape `(N,)`.
+        validation_images: Likewise.
+        validation_labels: Likewise.
+    """
+
     images: Tensor
     labels: Tensor
     validation_images: Tensor
     validation_labels: Tensor
 
 
-_RESIDENT: "WeakValueDictionary[object, _Data]" = WeakValueDictionary()
+_RESIDENT: "WeakValueDictionary[object, Data]" = WeakValueDictionary()
 """Data in memory, shared by the evaluators of a process for as long as one of them lives."""
 
 
@@ -85,7 +94,7 @@ class RetrainingEvaluator:
         self.data_root = data_root
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self._data: _Data | None = None
+        self._data: Data | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_data": None}  # a copy in another process loads its own
@@ -131,7 +140,7 @@ class RetrainingEvaluator:
         with _one_thread():
             return self._measure(bitwidths, self.retrain_seed if retrain_seed is None else retrain_seed, data)
 
-    def _measure(self, bitwidths: Sequence[int], retrain_seed: int, data: _Data) -> tuple[float, float]:
+    def _measure(self, bitwidths: Sequence[int], retrain_seed: int, data: Data) -> tuple[float, float]:
         start = time.perf_counter()
         names = [layer.name for layer in self.pretrained.layers]
         network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
@@ -144,7 +153,7 @@ class RetrainingEvaluator:
         accuracy = self._accuracy(network, data)
         return accuracy, time.perf_counter() - start
 
-    def load(self) -> _Data:
+    def load(self) -> Data:
         """Load the data, once. Raises `ReLeQError` if they are not to be had."""
         if self._data is None:
             key = (self.task.dataset, str(data_folder(self.data_root)), self.device, self.dtype)
@@ -152,9 +161,28 @@ class RetrainingEvaluator:
             _RESIDENT[key] = self._data
         return self._data
 
-    def _read(self) -> _Data:
+    def shared_data(self) -> Data | None:
+        """Return the data in memory that other processes can use without a copy.
+
+        `None` where there is no such memory, or too little of it: each process then loads its own.
+        """
+        data = self.load()
+        if self.device.type != "cpu":
+            return None
+        try:
+            for tensor in vars(data).values():
+                tensor.share_memory_()
+        except RuntimeError:
+            return None
+        return data
+
+    def adopt(self, data: Data) -> None:
+        """Use data that another process has loaded."""
+        self._data = data
+
+    def _read(self) -> Data:
         training, validation = self.task.dataset.load(self.data_root)
-        return _Data(
+        return Data(
             self._resident(training.images),
             training.labels.to(self.device),
             self._resident(validation.images),
@@ -166,7 +194,7 @@ class RetrainingEvaluator:
         pieces = [self.task.dataset.normalize(piece).to(self.dtype) for piece in images.split(10_000)]
         return torch.cat(pieces).to(self.device).contiguous(memory_format=torch.channels_last)
 
-    def _retrain(self, network: nn.Module, data: _Data, retrain_seed: int) -> None:
+    def _retrain(self, network: nn.Module, data: Data, retrain_seed: int) -> None:
         recipe = self.task.retraining
         rate = recipe.learning_rates[self.quantizer]
         parameters = [p for p in network.parameters() if p.requires_grad]
@@ -192,7 +220,7 @@ class RetrainingEvaluator:
         return batches
 
     @torch.no_grad()
-    def _accuracy(self, network: nn.Module, data: _Data) -> float:
+    def _accuracy(self, network: nn.Module, data: Data) -> float:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with parametrize.cached(), autocast:  # the weights are quantized once

@@ -120,7 +120,7 @@ TASKS: dict[str, Task] = {
             name="svhn",
             network=SVHN8,
             dataset=DATASETS["SVHN"],
-            pretraining=PretrainingRecipe(epochs=20, shift=2),
+            pretraining=PretrainingRecipe(epochs=20, optimizer="adamw", learning_rate=3e-3, shift=2),
             retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.99,
             released_constants=_COLOUR_CONSTANTS,

@@ -54,6 +54,20 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
     assert process.returncode == 0, errors.decode()
 
 
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that a process has started, by the kernel's account."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def rows(run: Path) -> list[dict[str, str]]:
     with (run / "evaluations.csv").open() as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
@@ -102,3 +116,31 @@ def test_killed_three_times_ends_like_an_uninterrupted_run(algo: str, tmp_path: 
     recorded = Counter(row["bitwidths"] for row in rows(killed / "run"))
     assert max(recorded.values()) == 1
     assert sum(row["retrained"] == "1" for row in rows(killed / "run")) == len(recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_killed_with_worker_processes_loses_nothing_and_leaves_none_behind(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = ["--timesteps", "384", "--seed", "3", "--n-envs", "8", "--workers", "2", "--log-dir", str(run)]
+    process = start(tmp_path, *settings, "--env-kwargs", "retrain_images=1600")
+    table = run / "evaluations.csv"
+    for _ in range(3):
+        before = len(table.read_bytes()) if table.exists() else 0
+        while process.poll() is None and (not table.exists() or len(table.read_bytes()) < before + 300):
+            time.sleep(0.01)
+        workers = workers_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        deadline = time.monotonic() + 20.0
+        while any(map(alive, workers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(alive, workers))
+        process = start(tmp_path, "--resume", str(run), "--workers", "2")
+    finish(process)
+    recorded = Counter(row["bitwidths"] for row in rows(run))
+    assert max(recorded.values()) == 1
+    # Keys begin alike for one retraining seed and assignment: each was kept in the cache once.
+    finished = Counter((tmp_path / "log.txt").read_text().splitlines())
+    assert max(count for line, count in finished.items() if line.startswith("finished")) == 1
+    assert {row["retrained"] for row in rows(run)} == {"1"}
