@@ -12,13 +12,15 @@ from releq_env.registration import register_envs
 if TYPE_CHECKING:
     from releq_env.env import ReLeQEnv
     from releq_env.tasks import TASKS, Task
+    from releq_env.vector_env import ReLeQVectorEnv
     from releq_env.wrappers import ContinuousAction, OneShot
 
 __version__ = "0.1.0"
-__all__ = ["TASKS", "ContinuousAction", "OneShot", "ReLeQEnv", "ReLeQError", "Task", "__version__"]
+__all__ = ["TASKS", "ContinuousAction", "OneShot", "ReLeQEnv", "ReLeQError", "ReLeQVectorEnv", "Task", "__version__"]
 
 _LAZY = {
     "ReLeQEnv": "releq_env.env",
+    "ReLeQVectorEnv": "releq_env.vector_env",
     "TASKS": "releq_env.tasks",
     "Task": "releq_env.tasks",
     "OneShot": "releq_env.wrappers",

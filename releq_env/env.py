@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from releq_env.cost import COSTS, Cost, average_bits, weighted_bits
+from releq_env.cost import COSTS, Cost, CostTerms
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.evaluation import Evaluation, Evaluator, make_evaluator
 from releq_env.observation import Observer
@@ -182,11 +182,11 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             max_cost=self.max_cost,
             released_constants=self.task.released_constants,
         )
-        check_choice("cost", cost, COSTS)
+        check_choice("cost", cost, COSTS)  # before anything that takes time
         pretrained = load_pretrained(self.task, data_root)
         self.layers = pretrained.layers
-        self._costs = {name: Cost(name, self.layers, self.bitwidths[-1]) for name in COSTS}
-        self._cost = self._costs[cost]
+        self._cost = Cost(cost, self.layers, self.bitwidths[-1])
+        self._terms = CostTerms(self._cost, self.layers)
         smallest = self._cost([self.bitwidths[0]] * len(self.layers))
         if self.max_cost is not None and exceeds(smallest, self.max_cost):
             raise ReLeQError(
@@ -215,6 +215,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             self.action_space = spaces.Discrete(3)
             self._start = [self.bitwidths[middle]] * len(self.layers)
             passes = max(middle, len(self.bitwidths) - 1 - middle, 1)
+        self._actions = int(self.action_space.n)  # the space's own is a NumPy number, slow to compare with
         self.episode_steps = passes * len(self.layers)
         self._step = -1  # number of steps taken in this episode; -1 before the first reset
         self._assignment = list(self._start)
@@ -240,7 +241,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._evaluation = None
         self._last_objective = None
         self._print()
-        return self._observe(), self._info()
+        return self._described()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Give the layer at hand its bitwidth.
@@ -263,15 +264,16 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._assignment = after
         self._step += 1
         self._print()
-        return self._observe(), reward, terminated, False, self._info()
+        observation, info = self._described()
+        return observation, reward, terminated, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions can still lead to an assignment within `max_cost`, shape `(actions,)`."""
         if self.max_cost is None or self._step < 0 or self._step >= self.episode_steps:
-            return np.ones(self.action_space.n, dtype=np.bool_)
-        allowed = [self.within_max_cost(self._cheapest_end(action)) for action in range(self.action_space.n)]
+            return np.ones(self._actions, dtype=np.bool_)
+        allowed = [self.within_max_cost(self._cheapest_end(action)) for action in range(self._actions)]
         # If the starting state has put it out of reach, at least go down.
-        return np.array(allowed if any(allowed) else [action == 0 for action in range(self.action_space.n)])
+        return np.array(allowed if any(allowed) else [action == 0 for action in range(self._actions)])
 
     def render(self) -> Any:
         """Return the assignment as bars by layer: a string (`ansi`) or an image, uint8 (H, W, 3)."""
@@ -282,8 +284,8 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             )
             return None
         if self.render_mode == "rgb_array":
-            return render_rgb(self.layers, self._assignment, self.bitwidths[-1], self._position(), self._info())
-        text = render_ansi(self.layers, self._assignment, self.bitwidths[-1], self._position(), self._info())
+            return render_rgb(self.layers, self._assignment, self.bitwidths[-1], self._position(), self._described()[1])
+        text = render_ansi(self.layers, self._assignment, self.bitwidths[-1], self._position(), self._described()[1])
         if self.render_mode == "ansi":
             return text
         print(text)
@@ -326,10 +328,10 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         if self._step >= self.episode_steps:
             raise gym.error.ResetNeeded("the episode has ended; call reset() to begin another")
         value = action.item() if isinstance(action, np.ndarray | np.generic) and action.size == 1 else action
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < self.action_space.n:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < self._actions:
             raise gym.error.InvalidAction(
                 f"action {' '.join(repr(action).split())} is outside the action space; "
-                f"give a whole number from 0 to {self.action_space.n - 1}"
+                f"give a whole number from 0 to {self._actions - 1}"
             )
         assignment = list(self._assignment)
         layer = self._position()
@@ -368,30 +370,21 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise ReLeQError(f"options bitwidths={assignment} does not fit; {accepted}")
         return assignment
 
-    def _observe(self) -> NDArray[np.float32]:
-        relative = 1.0 if self._evaluation is None else self._evaluation.relative_accuracy
-        return self._observer(self._position(), self._assignment, self._cost(self._assignment), relative)
-
-    def _info(self) -> dict[str, Any]:
-        q = self._cost(self._assignment)
-        info: dict[str, Any] = {
-            "layer": self.layers[self._position()].name,
-            "bitwidths": tuple(self._assignment),
-            "state_of_quantization": q,
-            "average_bits": average_bits(self._assignment),
-            "weighted_bits": weighted_bits(self._assignment, self.layers),
-            "energy": self._costs["energy"](self._assignment),
-            "bitops": self._costs["bitops"](self._assignment),
-        }
+    def _described(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Return the observation and the info of the current state."""
+        position = self._position()
+        terms = self._terms(self._assignment).tolist()
+        info: dict[str, Any] = {"layer": self.layers[position].name, "bitwidths": tuple(self._assignment)}
+        info.update(zip(CostTerms.names, terms, strict=True))
+        relative = 1.0
         if self._evaluation is not None:
-            info["accuracy"] = self._evaluation.accuracy
-            info["relative_accuracy"] = self._evaluation.relative_accuracy
+            relative = self._evaluation.relative_accuracy
+            info["accuracy"], info["relative_accuracy"] = self._evaluation.accuracy, relative
             if self._step == self.episode_steps:
                 info["is_success"] = bool(
-                    self._evaluation.relative_accuracy >= self.min_relative_accuracy
-                    and self.within_max_cost(self._assignment)
+                    relative >= self.min_relative_accuracy and self.within_max_cost(self._assignment)
                 )
-        return info
+        return self._observer(position, self._assignment, terms[0], relative), info
 
     def _print(self) -> None:
         if self.render_mode == "human":

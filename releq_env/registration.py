@@ -16,4 +16,9 @@ def register_envs() -> None:
     """Register every id that is not registered yet."""
     for env_id, task in ENVIRONMENTS.items():
         if env_id not in gym.registry:
-            gym.register(env_id, entry_point="releq_env.env:ReLeQEnv", kwargs={"task": task})
+            gym.register(
+                env_id,
+                entry_point="releq_env.env:ReLeQEnv",
+                vector_entry_point="releq_env.vector_env:ReLeQVectorEnv",
+                kwargs={"task": task},
+            )

@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from releq_env.errors import ReLeQError, check_choice
 
@@ -109,8 +112,16 @@ def _try(objective: Objective) -> None:
         raise ReLeQError(f"reward={objective!r} is not a number at a=1, q=1; {accepted}")
 
 
-def exceeds(q: float, max_cost: float) -> bool:
-    """Return whether a cost is above the bound; rounding puts none above it that meets it exactly."""
+@overload
+def exceeds(q: float, max_cost: float) -> bool: ...
+
+
+@overload
+def exceeds(q: NDArray[np.float64], max_cost: float) -> NDArray[np.bool_]: ...
+
+
+def exceeds(q: float | NDArray[np.float64], max_cost: float) -> bool | NDArray[np.bool_]:
+    """Return whether a cost, or each of several, is above the bound; rounding puts none above it that meets it."""
     return q > max_cost + 1e-9
 
 

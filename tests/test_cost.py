@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from releq_env.cost import COSTS, MEMORY_TO_MAC_ENERGY, Cost, average_bits, weighted_bits
+from releq_env.cost import COSTS, MEMORY_TO_MAC_ENERGY, Cost, CostTerms, average_bits, weighted_bits
 from releq_env.errors import ReLeQError
 from releq_env.layer_info import LayerInfo
 
@@ -68,6 +69,30 @@ def test_costs_rank_assignments_differently() -> None:
 def test_mean_bits_of_layers_and_of_weights() -> None:
     assert average_bits((2, 4, 8)) == pytest.approx(14 / 3)
     assert weighted_bits((2, 4, 8), LAYERS) == pytest.approx(6.2)
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("repeats", [1, 2, 7, 40])
+def test_all_terms_in_one_pass_are_those_one_by_one(name: str, repeats: int) -> None:
+    # Bit for bit, alone and in batches: trajectories of single and vector environments must agree.
+    layers = LAYERS * repeats
+    cost = Cost(name, layers, 8)
+    batch = np.random.default_rng(0).integers(1, 9, (50, len(layers)))
+    expected = [
+        [
+            cost(bits),
+            average_bits(bits),
+            weighted_bits(bits, layers),
+            Cost("energy", layers, 8)(bits),
+            Cost("bitops", layers, 8)(bits),
+        ]
+        for bits in batch.tolist()
+    ]
+    terms = CostTerms(cost, layers)
+    assert CostTerms.names == ("state_of_quantization", "average_bits", "weighted_bits", "energy", "bitops")
+    assert terms(batch).tolist() == expected
+    assert [terms(bits).tolist() for bits in batch.tolist()] == expected
+    assert terms(batch.reshape(5, 10, -1)).shape == (5, 10, 5)
 
 
 def test_unknown_cost_is_named() -> None:

@@ -67,6 +67,18 @@ def test_always_inside_the_space(
     assert observer.space.contains(observer(layer, bits, q, accuracy / full))
 
 
+@pytest.mark.parametrize("kind", ["paper", "history"])
+def test_a_batch_is_the_same_bit_for_bit(kind: str) -> None:
+    observer = Observer(kind, LAYERS, 7, 0.98)
+    random = np.random.default_rng(0)
+    layers, bits = random.integers(0, 3, 100), random.integers(1, 8, (100, 3))
+    q, a = random.random(100), random.random(100)
+    rows = zip(layers.tolist(), bits.tolist(), q.tolist(), a.tolist(), strict=True)
+    batch = observer.batch(layers, bits, q, a)
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, [observer(*row) for row in rows])
+
+
 def test_unknown_kind_is_named() -> None:
     with pytest.raises(ReLeQError, match="unknown observation 'pixels'.*paper, history"):
         Observer("pixels", LAYERS, 8, 0.98)
