@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow check format weights clean
+.PHONY: demo test test-slow check format bench weights clean
 
 demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
@@ -22,6 +22,9 @@ check: $(READY) ## lint, format, types
 format: $(READY) ## let ruff mend lint and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY) ## how fast evaluating is, beside what it is compared with (RELEQ_DATA; the machine doing nothing else)
+	$(BIN)/python -m benchmarks.speed
 
 weights: $(READY) ## remake the shipped pre-trained weights
 	$(BIN)/python -m releq_env.tasks.pretraining digits mnist fashion-mnist cifar10

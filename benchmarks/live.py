@@ -9,7 +9,6 @@ that was interrupted goes on. The data sets are looked for as by the environment
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import processor
 from releq_env.files import replace_file
 
 RESULTS = Path(__file__).parent / "results" / "live"
@@ -29,7 +29,6 @@ RUNS = {
 TIMESTEPS = 4000
 _KEPT = ("config.json", "best.json", "evaluations.csv", "report.md", "report.json", "time.json")
 _PICTURES = ("episodes.png", "probabilities.png", "pareto.png")
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def command(name: str) -> list[str]:
@@ -47,15 +46,6 @@ def run(name: str, folder: Path) -> None:
     if not resumed:  # the time of the rest of a run says nothing
         took = {"wall_seconds": round(time.time() - begun), "cores": os.cpu_count(), "processor": processor()}
         replace_file(folder / "time.json", json.dumps(took, indent=2) + "\n")
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def prune(folder: Path) -> None:

@@ -1,0 +1,54 @@
+"""Tasks over random images of the right shape: a timing does not depend on what is to be seen."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from releq_env.quantization import quantizable_layers
+from releq_env.tasks import TASKS, Pretrained, Task, load_pretrained
+from releq_env.tasks.datasets import Images
+
+TASK_OF = {"lenet": "mnist", "simplenet": "cifar10", "svhn8": "svhn"}
+
+
+def random_task(network: str, training: int, validation: int) -> tuple[Task, Pretrained]:
+    """Return a network's task with random images, and the network untrained.
+
+    Args:
+        network: A name in `TASK_OF`.
+        training: Images to retrain on.
+        validation: Images to measure on.
+    """
+    task = TASKS[TASK_OF[network]]
+    dataset = dataclasses.replace(
+        task.dataset,
+        name="Random",
+        read=partial(_random_images, task.dataset.input_shape, training + validation),
+        digests=None,
+        validation_images=validation,
+        downloads=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = task.network().eval()
+    layers = quantizable_layers(module, dataset.input_shape)
+    return dataclasses.replace(task, dataset=dataset), Pretrained(module, layers, accuracy=0.1, sha256="random")
+
+
+def real_or_random(network: str, random_data: bool, training: int, validation: int) -> tuple[Task, Pretrained]:
+    """Return the built-in task and its weights, or with random images what `random_task` returns.
+
+    SVHN-8 always has random images: its data set is large and its weights are not shipped.
+    """
+    if random_data or network == "svhn8":
+        return random_task(network, training, validation)
+    task = TASKS[TASK_OF[network]]
+    return task, load_pretrained(task)
+
+
+def _random_images(shape: tuple[int, int, int], count: int, root: Path, train: bool, download: bool) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
+    return Images(images, torch.randint(0, 10, (count,), generator=generator))
