@@ -102,8 +102,8 @@ def _search(settings: Settings, folder: RunFolder, venv: BatchedVecEnv, evaluato
     agent = AGENTS[settings.algo](settings, venv, folder.path / f"{settings.env_name}.zip")
     within_budget = settings.budget is None or evaluator.distinct_evaluations < settings.budget
     unfinished = within_budget and agent.done[0] < settings.timesteps
-    tracker = Tracker(folder, evaluator, settings, agent.done if unfinished else None, redraw=lambda: draw(folder, env))
     print(f"{settings.algo} on {settings.env}; results in {folder.path}", flush=True)
+    tracker = Tracker(folder, evaluator, settings, agent.done if unfinished else None, redraw=lambda: draw(folder, env))
     try:
         if unfinished:
             agent.learn(tracker)

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 from hypothesis import settings
 
 import releq_env
@@ -20,6 +21,9 @@ from tests.fakes import FunctionEvaluator
 
 ROOT = Path(releq_env.__file__).parent.parent
 _REAL_DATA = os.environ.get("RELEQ_DATA")
+
+# Tests share the machine with their own worker processes; two threads each would wait for one another.
+torch.set_num_threads(1)
 
 # Reproducible: the same examples in every run, and no example fails for being slow.
 settings.register_profile("releq", deadline=None, derandomize=True, database=None, max_examples=50)
