@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA, else the cache folder)")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where to write (default: in the package)")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # with one thread a kind of processor gives the same bytes every time
     args.output.mkdir(parents=True, exist_ok=True)
     for name in args.tasks:
         task = get_task(name)
