@@ -55,7 +55,7 @@ class Tracker:
             self.timesteps, self.episodes = done
             self._trim(monitor, header_lines=2, column=None)
             self._trim(folder.path / "probabilities.csv", header_lines=1, column="episode")
-        fresh = not monitor.exists() or monitor.stat().st_size == 0
+        fresh = not monitor.exists()
         self._monitor = ResultsWriter(
             str(monitor),
             header={"t_start": self._begun, "env_id": settings.env} if fresh else None,
@@ -134,6 +134,9 @@ class Tracker:
         if not path.exists():
             return
         lines = path.read_text().splitlines(keepends=True)
+        if len(lines) < header_lines:  # a kill came before the header was whole
+            path.unlink()
+            return
         head, body = lines[:header_lines], lines[header_lines:]
         if column is None:
             kept = body[: self.episodes]

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         train(args)
-    except (ReLeQError, gym.error.Error) as error:
+    except (ReLeQError, gym.error.Error, OSError) as error:  # OSError: a full disk, a folder that cannot be written
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -15,11 +16,13 @@ def accelerate(network: nn.Module) -> None:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Return images, shape `(N, C, H, W)`, whose strides say channels last.
+    """Return images, shape `(N, C, H, W)`, whose strides say channels last; other shapes as they are.
 
     With one channel both layouts have the same bytes, torch takes such a tensor for contiguous, and
     the convolution after it runs in the slow layout: here its strides are made to tell.
     """
+    if images.ndim != 4:
+        return images
     images = images.contiguous(memory_format=torch.channels_last)
     _, channels, height, width = images.shape
     if channels == 1:
@@ -37,30 +40,33 @@ class HalvingMaxPool2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the maxima, shape `(N, C, H // 2, W // 2)`."""
+        if images.ndim != 4:
+            return F.max_pool2d(images, 2)
         height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
-        pooled: Tensor = _HalvingMaxPool.apply(images[:, :, :height, :width])
-        return pooled
+        pooled: Tensor = _HalvingMaxPool.apply(images[:, :, :height, :width].permute(0, 2, 3, 1))
+        return pooled.permute(0, 3, 1, 2)
 
 
 class _HalvingMaxPool(torch.autograd.Function):
+    """Pixels `(N, H, W, C)` -> `(N, H / 2, W / 2, C)`."""
+
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 2, 3, 1)  # (N, H, W, C)
+    def forward(ctx: Any, pixels: Tensor) -> Tensor:
         upper, lower = pixels[:, 0::2], pixels[:, 1::2]
         rows = torch.maximum(upper, lower)
         left, right = rows[:, :, 0::2], rows[:, :, 1::2]
         pooled = torch.maximum(left, right)
-        if images.requires_grad:
+        if pixels.requires_grad:
             # As numbers, not truth values: products of the two are not vectorised.
             from_upper, from_left = torch.empty_like(rows), torch.empty_like(pooled)
             torch.ge(upper, lower, out=from_upper)
             torch.ge(left, right, out=from_left)
             ctx.save_for_backward(from_upper, from_left)
-        return pooled.permute(0, 3, 1, 2)
+        return pooled
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad = grads[0].permute(0, 2, 3, 1)
+        (grad,) = grads
         from_upper, from_left = ctx.saved_tensors
         count, half, width, channels = from_upper.shape
         rows = torch.empty_like(from_upper)
@@ -69,7 +75,7 @@ class _HalvingMaxPool(torch.autograd.Function):
         pixels = rows.new_empty(count, 2 * half, width, channels)
         torch.mul(rows, from_upper, out=pixels[:, 0::2])
         torch.sub(rows, pixels[:, 0::2], out=pixels[:, 1::2])
-        return pixels.permute(0, 3, 1, 2)
+        return pixels
 
 
 def _is_halving_pool(module: nn.Module) -> bool:

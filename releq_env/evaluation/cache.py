@@ -92,15 +92,6 @@ class EvaluationCache:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab"):
-                pass  # is it writable?
-            with self.path.open("rb") as file:
-                header = file.read(len(_HEADER))
-        except OSError as error:
-            raise ReLeQError(f"cache {self.path} cannot be written ({error.strerror}); {_MEND}") from error
-        if header and header != _HEADER:
-            raise ReLeQError(f"cache {self.path} is not an SQLite database; {_MEND}")
-        try:
             # One process at a time: two that find the same damaged file must not both set it aside.
             with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_WAIT_SECONDS):
                 try:
@@ -111,7 +102,7 @@ class EvaluationCache:
                     self._set_aside(error)
                     version = self._begin()
         except (sqlite3.Error, OSError) as error:
-            raise ReLeQError(f"cache {self.path} cannot be opened ({error}); {_MEND}") from error
+            raise ReLeQError(f"cache {self.path} cannot be written ({error}); {_MEND}") from error
         if version > SCHEMA_VERSION:
             self.close()
             raise ReLeQError(
@@ -145,6 +136,11 @@ class EvaluationCache:
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         self.close()
+        # Only SQLite may open a file that it uses: closing it drops all locks that this process has on it.
+        # Here it is damaged, or another program's.
+        with self.path.open("rb") as file:
+            if file.read(len(_HEADER)) != _HEADER:
+                raise ReLeQError(f"cache {self.path} is not an SQLite database; {_MEND}") from error
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         self.path.rename(aside)
         for suffix in ("-wal", "-shm"):

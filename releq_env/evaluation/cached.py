@@ -151,6 +151,7 @@ class CachedEvaluator:
     def _started_pool(self) -> WorkerPool:
         if self._pool is None:
             self._pool = WorkerPool(self.retraining, self.workers)
+        self._pool.workers = self.workers
         return self._pool
 
     def _keep(self, evaluation: Evaluation, retrained: bool) -> None:

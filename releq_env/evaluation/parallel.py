@@ -32,7 +32,7 @@ class WorkerPool:
 
     def __init__(self, retraining: RetrainingEvaluator, workers: int) -> None:
         self._retraining = retraining
-        self._count = workers
+        self.workers = workers
         self._workers: list[_Worker] = []
 
     def measure(
@@ -67,8 +67,9 @@ class WorkerPool:
         lost = [assignment for assignment, count in deaths.items() if count == _DEATHS]
         if lost:
             raise ReLeQError(
-                f"two workers died measuring {lost[0]} ({len(lost)} such in all; killed, or out of memory?); "
-                "give fewer workers, or less to retrain on; what was finished before is kept"
+                f"two workers died measuring {lost[0]} ({len(lost)} such in all): killed, out of memory, or started "
+                "by a script without `if __name__ == '__main__':`? Give fewer workers or mend the script; "
+                "what was finished before is kept"
             )
 
     def close(self) -> None:
@@ -81,7 +82,7 @@ class WorkerPool:
         while waiting:
             worker = next((worker for worker in self._workers if worker.assignment is None), None)
             if worker is None:
-                if len(self._workers) >= self._count:
+                if len(self._workers) >= self.workers:
                     return
                 worker = _Worker(self._retraining)
                 self._workers.append(worker)
@@ -113,7 +114,8 @@ class _Worker:
         self._process = context.Process(
             target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name="releq-worker"
         )
-        self._process.start()
+        with _sigint_blocked():  # until the process ignores it itself
+            self._process.start()
         theirs.close()  # so that the connection ends with the process
 
     @property
@@ -161,6 +163,18 @@ class _Worker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(retraining: RetrainingEvaluator, data: Data | None, connection: Connection) -> None:

@@ -106,7 +106,7 @@ class RetrainingEvaluator:
         return {
             "engine": ENGINE_VERSION,
             "torch": torch.__version__.split("+")[0],
-            "network": f"{self.task.network.__module__}.{self.task.network.__qualname__}",
+            "network": [self.task.network_name, str(self.pretrained.network)],
             "weights": self.pretrained.sha256,
             "data": self.task.dataset.fingerprint,
             "retraining": [recipe.batch_size, recipe.learning_rates[self.quantizer]],

@@ -75,8 +75,8 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
 def _identity(task: Task) -> dict[str, object]:
     """Return what tells a task's weights from those of another task, or of the same one changed."""
     return {
-        "network": task.network.__qualname__,
-        "shapes": {name: list(tensor.shape) for name, tensor in task.network().state_dict().items()},
+        "network": task.network_name,
+        "architecture": str(task.network()),
         "data": task.dataset.fingerprint,
         "recipe": asdict(task.pretraining),
     }
@@ -86,7 +86,7 @@ def _is_of(record: Path, task: Task) -> bool:
     """Whether shipped weights are this task's, not those of a changed task of the same name."""
     try:
         known = json.loads(record.read_text())
-        return all(known[key] == value for key, value in _identity(task).items() if key != "shapes")
+        return all(known[key] == value for key, value in _identity(task).items() if key != "architecture")
     except (KeyError, TypeError, ValueError):
         return True  # damaged: reading it says so
 
@@ -130,7 +130,7 @@ def write(task: Task, record: Path, network: nn.Module, accuracies: dict[str, fl
     replace_file(record.with_suffix(".safetensors"), payload)
     known = {
         "task": task.name,
-        "network": task.network.__qualname__,
+        "network": task.network_name,
         "data": task.dataset.fingerprint,
         "recipe": asdict(task.pretraining),
         **accuracies,

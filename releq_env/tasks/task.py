@@ -73,6 +73,13 @@ class Task:
     min_relative_accuracy: float
     released_constants: ReleasedConstants
 
+    @property
+    def network_name(self) -> str:
+        """What the network is called: the module and name of what makes it."""
+        made_by = self.network
+        name = getattr(made_by, "__qualname__", None)
+        return f"{made_by.__module__}.{name}" if name else repr(made_by)
+
 
 _LENET_CONSTANTS = ReleasedConstants(threshold=0.8, A=0.6, B=3.0)
 _COLOUR_CONSTANTS = ReleasedConstants(threshold=0.1, A=0.8, B=1.0)

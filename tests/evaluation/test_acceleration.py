@@ -58,3 +58,17 @@ def test_other_pools_are_left_alone(pool: nn.MaxPool2d) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), pool)
     accelerate(network)
     assert network[1] is pool
+
+
+def test_an_in_place_activation_may_follow() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(inplace=True))
+    expected = network(images((2, 1, 10, 10)))
+    accelerate(network)
+    actual = network(images((2, 1, 10, 10)))
+    torch.testing.assert_close(actual, expected)
+    actual.sum().backward()
+
+
+def test_other_shapes_pass_through() -> None:
+    assert torch.equal(HalvingMaxPool2d()(torch.ones(3, 4, 4)), torch.ones(3, 2, 2))
+    assert channels_last(torch.ones(5, 7)).shape == (5, 7)

@@ -115,7 +115,7 @@ def test_a_file_of_something_else_is_left_untouched(content: bytes, tmp_path: Pa
     path.write_bytes(content)
     assert "not an SQLite database" in error_of(path)
     assert path.read_bytes() == content
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["thesis.txt"]
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock" and p.is_file()] == ["thesis.txt"]
 
 
 def test_an_empty_file_is_begun(tmp_path: Path) -> None:
@@ -252,3 +252,32 @@ def test_threads_share_a_cache(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(put, range(200)))
     assert len(cache) == 50
+
+
+def test_a_second_cache_in_the_process_does_not_cost_the_first_its_rows(tmp_path: Path) -> None:
+    # SQLite's locks are the process's: whoever opens and closes the file beside SQLite drops them all.
+    path = tmp_path / "evaluations.sqlite"
+    writer = f"""
+import os, signal
+from releq_env.evaluation import EvaluationCache
+import subprocess, sys
+first = EvaluationCache({str(path)!r})
+first.put("before", (1,), 0.5, 1.0)
+EvaluationCache({str(path)!r}).close()
+code = "from releq_env.evaluation import EvaluationCache; c = EvaluationCache({str(path)!r}); len(c); c.close()"
+subprocess.run([sys.executable, "-c", code], check=True)
+first.put("after", (2,), 0.6, 1.0)
+print("put", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", writer],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert "put" in done.stdout, done.stderr
+    cache = EvaluationCache(path)
+    assert cache.get("before") == (0.5, 1.0)
+    assert cache.get("after") == (0.6, 1.0)

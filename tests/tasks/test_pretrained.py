@@ -106,7 +106,7 @@ def test_shipped_record_is_of_the_tasks_recipe(task_name: str) -> None:
 
     known = json.loads((SHIPPED / f"{task_name}.json").read_text())
     assert known["recipe"] == asdict(TASKS[task_name].pretraining)
-    assert known["network"] == TASKS[task_name].network.__name__
+    assert known["network"] == TASKS[task_name].network_name
     assert load_pretrained(TASKS[task_name]).accuracy > 0.7
 
 
