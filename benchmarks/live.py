@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run(name, folder)
             prune(folder)
     text = (
-        "# Live searches\n\nMade by `python -m benchmarks.live`; each run is the command in its first line here, "
+        "# Live searches\n\nMade by `python -m benchmarks.live`; each run is the command beside its name, "
         "and nothing else given:\n\n"
         + "\n".join(f"- `{name}`: `python {' '.join(command(name))}`" for name in RUNS)
         + "\n\nAccuracies are on validation images, relative to full precision. Found: with the search's retraining "
