@@ -55,7 +55,7 @@ class PolicyGradientAgent:
     @property
     def done(self) -> tuple[int, int]:
         """Time steps and episodes of the checkpoint."""
-        return self.model.num_timesteps, self.model.episodes  # type: ignore[attr-defined]
+        return self.model.num_timesteps, self.model.episodes  # type: ignore[attr-defined]  # of our own
 
     def learn(self, tracker: Tracker) -> None:
         """Train until the time steps or the budget are used up."""
@@ -71,8 +71,8 @@ class PolicyGradientAgent:
             self._save(tracker.episodes)
 
     def _save(self, episodes: int) -> None:
-        self.model.generators = _get_generators()  # type: ignore[attr-defined]
-        self.model.episodes = episodes  # type: ignore[attr-defined]
+        self.model.generators = _get_generators()  # type: ignore[attr-defined]  # of our own
+        self.model.episodes = episodes  # type: ignore[attr-defined]  # of our own
         partial = self._checkpoint.with_suffix(".part.zip")
         self.model.save(partial)
         partial.replace(self._checkpoint)
@@ -114,6 +114,7 @@ class _EntropySchedule(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         done = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
+        # BaseAlgorithm declares no entropy coefficient; all in ALGORITHMS have one.
         self.model.ent_coef = self._first + done * (self._last - self._first)  # type: ignore[attr-defined]
 
 
@@ -132,7 +133,7 @@ class _Track(BaseCallback):
         self._save(self._tracker.episodes)
 
     def _on_step(self) -> bool:
-        envs: list[Any] = self.training_env.releq_envs  # type: ignore[attr-defined]
+        envs: list[Any] = self.training_env.releq_envs  # type: ignore[attr-defined]  # BatchedVecEnv
         steps = self.locals["n_steps"]
         layer = steps % envs[0].episode_steps % len(envs[0].layers)
         self._seen.setdefault(layer, []).append(self._distribution().numpy())
@@ -156,6 +157,7 @@ class _Track(BaseCallback):
             assert states is not None
             arguments += [states.pi, self.locals["episode_starts"]]
         with torch.no_grad():
+            # A method of actor-critic policies, and of those only.
             distribution = self.model.policy.get_distribution(*arguments)  # type: ignore[operator]
         if isinstance(distribution, tuple):  # recurrent: with the new state
             distribution = distribution[0]

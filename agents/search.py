@@ -155,7 +155,8 @@ def _resumed_settings(args: "Args", earlier: Settings) -> Settings:
                 f"--resume {args.resume} is a run with {name}={getattr(earlier, name)!r}, not {value!r}; "
                 f"leave --{name.replace('_', '-')} out, or begin a new run with --log-dir"
             )
-    if args.log_dir is not None and args.log_dir.resolve() != args.resume.resolve():  # type: ignore[union-attr]
+    assert args.resume is not None  # or there would be no earlier settings
+    if args.log_dir is not None and args.log_dir.resolve() != args.resume.resolve():
         raise ReLeQError(f"--log-dir {args.log_dir} and --resume {args.resume} are two folders; give one of them")
     more: dict[str, Any] = {"timesteps": args.timesteps, "budget": args.budget}
     return _checked(replace(earlier, **{name: value for name, value in more.items() if value is not None}))
