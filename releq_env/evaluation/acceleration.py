@@ -6,13 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+
 
 def accelerate(network: nn.Module) -> None:
     """Replace, in place, what is slow on a CPU and can be had faster with the same results."""
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if _is_halving_pool(child):
-                setattr(parent, name, HalvingMaxPool2d())
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for index in range(len(module) - 1):
+            pair = module[index], module[index + 1]
+            # In either order: the maximum of what is positive is what is positive of the maximum.
+            if any(_is_halving_pool(a) and type(b) is nn.ReLU for a, b in (pair, pair[::-1])):
+                module[index], module[index + 1] = HalvingMaxPoolReLU(), nn.Identity()
 
 
 def channels_last(images: Tensor) -> Tensor:
@@ -30,52 +36,60 @@ def channels_last(images: Tensor) -> Tensor:
     return images
 
 
-class HalvingMaxPool2d(nn.Module):
-    """`nn.MaxPool2d(2)` for channels-last tensors.
+class HalvingMaxPoolReLU(nn.Module):
+    """`nn.MaxPool2d(2)` and `nn.ReLU()` for channels-last tensors, float32 and bfloat16.
 
     The maximum over pairs of rows runs along whole rows, and so at the processor's vector width even
     where there are few channels. Where several values are equal the gradient goes to the first one of a
-    row pair, not the first one in the window.
+    row pair, not the first one in the window. A NaN with its sign bit set counts as negative.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the maxima, shape `(N, C, H // 2, W // 2)`."""
-        if images.ndim != 4:
-            return F.max_pool2d(images, 2)
+        """Return the maxima, shape `(N, C, H // 2, W // 2)`, negative ones zero."""
+        if images.ndim != 4 or images.dtype not in _BITS:
+            return F.relu(F.max_pool2d(images, 2))
         height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
-        pooled: Tensor = _HalvingMaxPool.apply(images[:, :, :height, :width].permute(0, 2, 3, 1))
+        pooled: Tensor = _HalvingMaxPoolReLU.apply(images[:, :, :height, :width].permute(0, 2, 3, 1))
         return pooled.permute(0, 3, 1, 2)
 
 
-class _HalvingMaxPool(torch.autograd.Function):
-    """Pixels `(N, H, W, C)` -> `(N, H / 2, W / 2, C)`."""
+class _HalvingMaxPoolReLU(torch.autograd.Function):
+    """Pixels `(N, H, W, C)` -> `(N, H / 2, W / 2, C)`.
+
+    It works on the bits of the numbers as integers, which no vector unit has to convert first. Of numbers
+    that are not negative they have the same order, and negative ones end as zero either way.
+    """
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor) -> Tensor:
-        upper, lower = pixels[:, 0::2], pixels[:, 1::2]
+        bits = pixels.view(_BITS[pixels.dtype])
+        upper, lower = bits[:, 0::2], bits[:, 1::2]
         rows = torch.maximum(upper, lower)
         left, right = rows[:, :, 0::2], rows[:, :, 1::2]
-        pooled = torch.maximum(left, right)
+        pooled = torch.maximum(left, right).clamp_(min=0)
         if pixels.requires_grad:
             # As numbers, not truth values: products of the two are not vectorised.
             from_upper, from_left = torch.empty_like(rows), torch.empty_like(pooled)
             torch.ge(upper, lower, out=from_upper)
             torch.ge(left, right, out=from_left)
-            ctx.save_for_backward(from_upper, from_left)
-        return pooled
+            ctx.save_for_backward(from_upper, from_left, pooled)
+        return pooled.view(pixels.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (grad,) = grads
-        from_upper, from_left = ctx.saved_tensors
+        from_upper, from_left, pooled = ctx.saved_tensors
         count, half, width, channels = from_upper.shape
+        # Products with 0 and 1, and differences from one of the two, keep a number's bits.
+        grad = torch.empty_like(pooled)
+        torch.gt(pooled, 0, out=grad)
+        grad.mul_(grads[0].view(grad.dtype))
         rows = torch.empty_like(from_upper)
         torch.mul(grad, from_left, out=rows[:, :, 0::2])
         torch.sub(grad, rows[:, :, 0::2], out=rows[:, :, 1::2])
         pixels = rows.new_empty(count, 2 * half, width, channels)
         torch.mul(rows, from_upper, out=pixels[:, 0::2])
         torch.sub(rows, pixels[:, 0::2], out=pixels[:, 1::2])
-        return pixels
+        return pixels.view(grads[0].dtype)
 
 
 def _is_halving_pool(module: nn.Module) -> bool:

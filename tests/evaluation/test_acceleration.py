@@ -3,35 +3,45 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from releq_env.evaluation.acceleration import HalvingMaxPool2d, accelerate, channels_last
+from releq_env.evaluation.acceleration import HalvingMaxPoolReLU, accelerate, channels_last
 from releq_env.tasks.networks import LeNet
 
 SHAPES = [(2, 1, 8, 8), (3, 5, 6, 10), (2, 3, 7, 9), (1, 16, 2, 2)]
 
 
-def images(shape: tuple[int, ...]) -> torch.Tensor:
-    """Distinct values, so that every maximum is at one place."""
+def images(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Distinct values of both signs, which bfloat16 has too, so that every maximum is at one place."""
     count = torch.Size(shape).numel()
-    values = torch.randperm(count, generator=torch.Generator().manual_seed(0)).float()
-    return channels_last((values - count / 2).reshape(shape)).requires_grad_()
+    values = torch.arange(15_000, 15_000 + (count + 1) // 2, dtype=torch.int16).view(torch.bfloat16)
+    values = torch.cat([values, -values])[:count]
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return channels_last(values[chosen].reshape(shape).to(dtype)).requires_grad_()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_halving_pool_is_max_pool_with_its_gradient(shape: tuple[int, ...]) -> None:
-    mine, theirs = images(shape), images(shape)
-    pooled, expected = HalvingMaxPool2d()(mine), F.max_pool2d(theirs, 2)
+def test_halving_pool_is_max_pool_and_relu_with_their_gradient(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    mine, theirs = images(shape, dtype), images(shape, dtype)
+    pooled, expected = HalvingMaxPoolReLU()(mine), F.relu(F.max_pool2d(theirs, 2))
     assert torch.equal(pooled, expected)
-    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     (pooled * weights).sum().backward()
     (expected * weights).sum().backward()
     assert torch.equal(mine.grad, theirs.grad)
 
 
 def test_equal_values_get_the_gradient_once() -> None:
-    tied = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    HalvingMaxPool2d()(tied).sum().backward()
+    tied = torch.ones(1, 2, 4, 4, requires_grad=True)
+    HalvingMaxPoolReLU()(tied).sum().backward()
     assert tied.grad is not None
     assert torch.equal(F.avg_pool2d(tied.grad, 2) * 4, torch.ones(1, 2, 2, 2))
+
+
+def test_infinities_and_nan_come_through() -> None:
+    special = torch.tensor([[-torch.inf, 1.0], [torch.inf, 2.0]]).view(1, 1, 2, 2)
+    assert HalvingMaxPoolReLU()(special).item() == torch.inf
+    assert HalvingMaxPoolReLU()(torch.full((1, 1, 2, 2), torch.nan)).isnan().all()
+    assert HalvingMaxPoolReLU()(torch.full((1, 1, 2, 2), -0.0)).item() == 0.0
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -46,8 +56,17 @@ def test_accelerated_network_computes_the_same() -> None:
     batch = torch.randn(4, 1, 28, 28)
     expected = network(batch)
     accelerate(network)
-    assert isinstance(network.pool1, HalvingMaxPool2d)
+    assert isinstance(network.pool1, HalvingMaxPoolReLU)
+    assert isinstance(network.relu1, nn.Identity)
     torch.testing.assert_close(network(channels_last(batch)), expected)
+
+
+def test_pool_may_come_after_the_activation() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
+    expected = network(images((2, 1, 10, 10)))
+    accelerate(network)
+    assert isinstance(network[1], HalvingMaxPoolReLU)
+    torch.testing.assert_close(network(images((2, 1, 10, 10))), expected)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +74,15 @@ def test_accelerated_network_computes_the_same() -> None:
     [nn.MaxPool2d(3), nn.MaxPool2d(2, stride=1), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(2, ceil_mode=True)],
 )
 def test_other_pools_are_left_alone(pool: nn.MaxPool2d) -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), pool)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), pool, nn.ReLU())
     accelerate(network)
     assert network[1] is pool
+
+
+def test_a_pool_without_an_activation_is_left_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Sigmoid())
+    accelerate(network)
+    assert type(network[1]) is nn.MaxPool2d
 
 
 def test_an_in_place_activation_may_follow() -> None:
@@ -70,5 +95,6 @@ def test_an_in_place_activation_may_follow() -> None:
 
 
 def test_other_shapes_pass_through() -> None:
-    assert torch.equal(HalvingMaxPool2d()(torch.ones(3, 4, 4)), torch.ones(3, 2, 2))
+    assert torch.equal(HalvingMaxPoolReLU()(torch.ones(3, 4, 4)), torch.ones(3, 2, 2))
+    assert torch.equal(HalvingMaxPoolReLU()(torch.ones(1, 3, 4, 4).double()), torch.ones(1, 3, 2, 2).double())
     assert channels_last(torch.ones(5, 7)).shape == (5, 7)
