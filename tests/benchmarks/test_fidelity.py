@@ -6,26 +6,43 @@ import pytest
 from benchmarks import fidelity
 from benchmarks.fidelity_table import markdown, statistics_of
 
+ACCURACIES = [  # fast and plain of three assignments, with seed 0 and with seed 1
+    [(0.90, 0.901), (0.95, 0.949), (0.98, 0.980)],
+    [(0.92, 0.919), (0.93, 0.931), (0.99, 0.990)],
+]
 ROWS = [
-    {"fast": 0.90, "fast_other_seed": 0.92, "plain": 0.901},
-    {"fast": 0.95, "fast_other_seed": 0.93, "plain": 0.949},
-    {"fast": 0.98, "fast_other_seed": 0.99, "plain": 0.980},
+    {"bitwidths": [bits], "seed": seed, "fast": fast, "plain": plain}
+    for seed, part in enumerate(ACCURACIES)
+    for bits, (fast, plain) in enumerate(part)
 ]
 
 
 def test_statistics() -> None:
     found = statistics_of(ROWS)
+    assert (found.assignments, found.seeds) == (3, 2)
     assert found.mean == pytest.approx(0.0, abs=1e-9)
+    assert found.interval == pytest.approx((0.0, 0.0), abs=1e-9)  # the seeds' differences cancel out
     assert found.spread == pytest.approx(0.1)
-    assert found.interval[1] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
-    assert found.rank == pytest.approx(1.0)
+    assert found.seed_spread == pytest.approx(1.890, abs=1e-3)  # of -1.8, 1.8, -1.0
+    assert (found.rank, found.seed_rank, found.mean_rank) == pytest.approx((1.0, 1.0, 1.0))
     assert found.met == (True, True, True)
 
 
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    assert statistics_of(ROWS[::-1]) == statistics_of(ROWS)
+
+
 def test_a_bias_is_seen() -> None:
-    found = statistics_of([row | {"plain": row["plain"] - 0.01} for row in ROWS])
+    found = statistics_of([row | {"plain": float(str(row["plain"])) - 0.01} for row in ROWS])
     assert found.mean == pytest.approx(1.0)
     assert found.met[0] is False
+
+
+def test_another_order_is_seen() -> None:
+    swapped = [row | {"fast": 1.0 - float(str(row["fast"]))} for row in ROWS]
+    found = statistics_of(swapped)
+    assert (found.rank, found.mean_rank) == pytest.approx((-1.0, -1.0))
+    assert found.met[1] is False
 
 
 def test_the_table_has_a_line_a_task() -> None:
@@ -40,16 +57,16 @@ def test_assignments_are_distinct_and_the_first_ones_stay() -> None:
 
 
 def test_plain_is_what_the_engine_measures_up_to_rounding() -> None:
-    plain = fidelity.plain_accuracy(fidelity.engine("digits", 64), (4, 4, 4, 4))
+    plain = fidelity.plain_accuracy(fidelity.engine("digits", 64), (4, 4, 4, 4), 0)
     assert plain == pytest.approx(fidelity.engine("digits", 64).measure((4, 4, 4, 4))[0], abs=0.03)
 
 
 def test_what_is_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "fidelity.json"
-    bits = fidelity.assignments(4, 3)
-    rows = [{"task": "digits", "bitwidths": list(b)} | row for b, row in zip(bits, ROWS, strict=True)]
+    drawn = fidelity.assignments(4, 3)
+    rows = [row | {"task": "digits", "bitwidths": list(drawn[row["bitwidths"][0]])} for row in ROWS]  # type: ignore[index]
     settings = {"digits": fidelity.engine("digits", 64).fingerprint}
     output.write_text(json.dumps({"settings": settings, "rows": rows}))
-    assert fidelity.run(output, ["digits"], 3, 64) == rows  # nothing is measured, no process is started
+    assert fidelity.run(output, ["digits"], 3, 2, 64) == rows  # nothing is measured, no process is started
     with pytest.raises(SystemExit, match="other settings"):
-        fidelity.run(output, ["digits"], 3, 128)
+        fidelity.run(output, ["digits"], 3, 2, 128)
