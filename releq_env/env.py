@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from releq_env.cost import COSTS, Cost, CostTerms
 from releq_env.errors import ReLeQError, check_choice
-from releq_env.evaluation import Evaluation, Evaluator, make_evaluator
+from releq_env.evaluation import Evaluation, Evaluator, check_parallel, make_evaluator
 from releq_env.observation import Observer
 from releq_env.quantization import check_bitwidths
 from releq_env.render import render_ansi, render_rgb
@@ -115,6 +115,10 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             cache folder (or `RELEQ_CACHE`), `None` keeps them in memory.
         device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
         precision: `"auto"` (bf16 where the processor computes in it), `"fp32"` or `"bf16"`.
+        parallel: How several assignments are measured at once: `"processes"`, `"ray"` (actors on a
+            Ray cluster; needs `pip install "releq_env[distributed]"`) or `"stacked"` (as one model).
+        workers: How many processes or actors do it. Default: one a core (on CUDA an actor a device,
+            and no further process), and processes only where they are faster.
         evaluator: Measures assignments instead of retraining them; see
             `releq_env.evaluation.Evaluator`.
         render_mode: `"human"` (prints after every step), `"ansi"` or `"rgb_array"`.
@@ -156,6 +160,8 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         cache: str | None = "auto",
         device: str = "cpu",
         precision: str = "auto",
+        parallel: str = "processes",
+        workers: int | None = None,
         evaluator: Evaluator | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -183,6 +189,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             released_constants=self.task.released_constants,
         )
         check_choice("cost", cost, COSTS)  # before anything that takes time
+        check_parallel(parallel, workers)
         pretrained = load_pretrained(self.task, data_root)
         self.layers = pretrained.layers
         self._cost = Cost(cost, self.layers, self.bitwidths[-1])
@@ -205,6 +212,8 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             cache=cache,
             device=device,
             precision=precision,
+            parallel=parallel,
+            workers=workers,
         )
         middle = (len(self.bitwidths) - 1) // 2
         if action_mode == "flexible":

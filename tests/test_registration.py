@@ -159,6 +159,8 @@ def test_the_defaults_are_those_of_the_task(make_id: Callable[..., Any], env_id:
         {"device": "cpu"},
         {"precision": "fp32"},
         {"precision": "bf16"},
+        {"parallel": "processes"},
+        {"workers": 2},
         {"render_mode": "ansi"},
         {"task": "digits"},
         {"evaluator": FunctionEvaluator()},

@@ -1,14 +1,16 @@
 """Remembers evaluations, and counts them."""
 
+import contextlib
 import operator
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tqdm.auto import tqdm
 
 from releq_env.evaluation.cache import EvaluationCache, evaluation_key
 from releq_env.evaluation.evaluator import Evaluation
-from releq_env.evaluation.parallel import WorkerPool
+from releq_env.evaluation.pool import PARALLEL, Assignment, Pool, check_parallel, make_pool
 from releq_env.evaluation.retraining import RetrainingEvaluator
 
 
@@ -34,25 +36,56 @@ class CachedEvaluator:
     Args:
         retraining: Measures what is not remembered.
         cache: Where results are kept; `None` keeps them in memory only.
+        parallel: How `evaluate_many` measures several at once: `"processes"`, `"ray"` or `"stacked"`.
+        workers: How many processes or actors it may use. `None`: one a core (on CUDA an actor a
+            device, and no further process), and processes only where they are faster.
 
     Attributes:
         budget: How many distinct evaluations may be asked for, or `None`.
-        workers: How many processes `evaluate_many` may retrain in.
         listener: Is told of every distinct evaluation.
+
+    Raises:
+        ReLeQError: If an argument is not accepted.
     """
 
-    def __init__(self, retraining: RetrainingEvaluator, cache: EvaluationCache | None) -> None:
+    def __init__(
+        self,
+        retraining: RetrainingEvaluator,
+        cache: EvaluationCache | None,
+        parallel: str = "processes",
+        workers: int | None = None,
+    ) -> None:
+        check_parallel(parallel, workers)
         self.retraining = retraining
         self.cache = cache
+        self.parallel = parallel
         self.budget: int | None = None
-        self.workers = 1
         self.listener: EvaluationListener | None = None
-        self._known: dict[tuple[int, ...], Evaluation] = {}
+        self._workers = workers
+        self._known: dict[Assignment, Evaluation] = {}
         self._retrained = 0
-        self._pool: WorkerPool | None = None
+        self._pool: Pool | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_pool": None, "listener": None}
+
+    @property
+    def workers(self) -> int | None:
+        """How many processes or actors `evaluate_many` may use. Can be set; those that run end then."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, workers: int | None) -> None:
+        check_parallel(self.parallel, workers)
+        if workers != self._workers and self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._workers = workers
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """Everything but the bitwidths that an accuracy depends on, JSON-able."""
+        return self.retraining.fingerprint | {"parallel": PARALLEL[self.parallel].key}
 
     @property
     def distinct_evaluations(self) -> int:
@@ -93,13 +126,7 @@ class CachedEvaluator:
         wanted = [tuple(map(operator.index, assignment)) for assignment in assignments]
         new = [assignment for assignment in dict.fromkeys(wanted) if assignment not in self._known]
         allowed = new if self.budget is None else new[: max(self.budget - len(self._known), 0)]
-        missing = []
-        for assignment in allowed:
-            found = self.lookup(assignment)
-            if found is None:
-                missing.append(assignment)
-            else:
-                self._keep(found, retrained=False)
+        missing = [assignment for assignment in allowed if not self._found(assignment)]
         if missing:
             self._retrain(missing, progress)
         if len(allowed) < len(new):
@@ -110,7 +137,7 @@ class CachedEvaluator:
         """Return what the cache file has of an assignment, without counting it as asked for."""
         if self.cache is None:
             return None
-        found = self.cache.get(evaluation_key(self.retraining.fingerprint, bitwidths))
+        found = self.cache.get(evaluation_key(self.fingerprint, bitwidths))
         return None if found is None else self._evaluation(tuple(bitwidths), *found)
 
     def remember(self, evaluations: Iterable[Evaluation], retrained: int) -> None:
@@ -121,10 +148,10 @@ class CachedEvaluator:
     def reseeded(self, retrain_seed: int) -> "CachedEvaluator":
         """Return an evaluator with another retraining seed and counters of its own.
 
-        It shares the cache file and the worker processes.
+        It shares the cache file and the workers.
         """
-        other = CachedEvaluator(self.retraining.reseeded(retrain_seed), self.cache)
-        other.workers, other._pool = self.workers, self._started_pool()
+        other = CachedEvaluator(self.retraining.reseeded(retrain_seed), self.cache, self.parallel, self.workers)
+        other._pool = self._made_pool()
         return other
 
     def close(self) -> None:
@@ -134,24 +161,32 @@ class CachedEvaluator:
         if self._pool is not None:
             self._pool.close()
 
-    def _retrain(self, assignments: list[tuple[int, ...]], progress: bool) -> None:
+    def _retrain(self, assignments: list[Assignment], progress: bool) -> None:
         if self.listener is not None:
             self.listener.requested(assignments)
-        if self.workers > 1 and len(assignments) > 1:
-            results = self._started_pool().measure(assignments, self.retraining.retrain_seed)
-        else:
-            results = ((assignment, self.retraining.measure(assignment)) for assignment in assignments)
-        bar = tqdm(results, total=len(assignments), desc="retraining", unit="assignment", disable=not progress)
-        for assignment, (accuracy, seconds) in bar:
-            if self.cache is not None:
-                key = evaluation_key(self.retraining.fingerprint, assignment)
-                self.cache.put(key, assignment, accuracy, seconds)
-            self._keep(self._evaluation(assignment, accuracy, seconds), retrained=True)
+        before = len(self._known)
+        missing = _Missing(assignments, self._found)
+        results = self._made_pool().measure(missing, self.retraining.retrain_seed)
+        bar = tqdm(total=len(assignments), desc="retraining", unit="assignment", disable=not progress)
+        with contextlib.closing(results), bar:
+            for assignment, (accuracy, seconds) in results:
+                try:
+                    if self.cache is not None:
+                        self.cache.put(evaluation_key(self.fingerprint, assignment), assignment, accuracy, seconds)
+                finally:  # on a full disk, too, is it known what was paid for
+                    self._keep(self._evaluation(assignment, accuracy, seconds), retrained=True)
+                bar.update(len(self._known) - before - bar.n)  # what was found meanwhile counts
 
-    def _started_pool(self) -> WorkerPool:
+    def _found(self, assignment: Assignment) -> bool:
+        """Whether the cache file has an assignment by now; it is kept then."""
+        found = self.lookup(assignment)
+        if found is not None:
+            self._keep(found, retrained=False)
+        return found is not None
+
+    def _made_pool(self) -> Pool:
         if self._pool is None:
-            self._pool = WorkerPool(self.retraining, self.workers)
-        self._pool.workers = self.workers
+            self._pool = make_pool(self.parallel, self.retraining, self.workers)
         return self._pool
 
     def _keep(self, evaluation: Evaluation, retrained: bool) -> None:
@@ -162,3 +197,25 @@ class CachedEvaluator:
 
     def _evaluation(self, assignment: tuple[int, ...], accuracy: float, seconds: float) -> Evaluation:
         return Evaluation(assignment, accuracy, accuracy / self.full_precision_accuracy, seconds)
+
+
+class _Missing:
+    """Assignments to measure, each looked for once more when its turn comes: another run may have measured it."""
+
+    def __init__(self, assignments: Iterable[Assignment], found: Callable[[Assignment], bool]) -> None:
+        self._left = deque(assignments)
+        self._found = found
+
+    def __iter__(self) -> "_Missing":
+        return self
+
+    def __next__(self) -> Assignment:
+        while self._left:
+            assignment = self._left.popleft()
+            if not self._found(assignment):
+                return assignment
+        raise StopIteration
+
+    def __len__(self) -> int:
+        """Return how many are left at most."""
+        return len(self._left)

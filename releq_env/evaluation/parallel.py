@@ -2,125 +2,94 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
-import traceback
-from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 import torch.multiprocessing  # noqa: F401  # teaches multiprocessing to pass tensors without copying them
 
 from releq_env.errors import ReLeQError
+from releq_env.evaluation.pool import Assignment, Measured
 from releq_env.evaluation.retraining import Data, RetrainingEvaluator
+from releq_env.evaluation.workers import Failure, Worker, WorkerPool, measured
 
-Assignment = tuple[int, ...]
-_DEATHS = 2  # of workers under one assignment, after which it is not tried again
+_START_SECONDS = 4.0  # until workers have imported torch and are warm; 3 to 5 where it was measured
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
+_NAME = "releq-worker"
+_UNGUARDED = 77  # exit status of a worker that, importing the script it belongs to, was to start workers
 
 
-class WorkerError(RuntimeError):
-    """An exception in a worker process; its traceback is the message of its cause."""
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class WorkerPool:
-    """Worker processes (spawn) that retrain assignments. They start at the first use.
+class ProcessPool(WorkerPool["_Process"]):
+    """Worker processes (spawn), one a core unless told otherwise, or this process alone while that is faster."""
 
-    Args:
-        retraining: What every worker computes.
-        workers: How many.
-    """
+    def __init__(self, retraining: RetrainingEvaluator, workers: int | None = None) -> None:
+        super().__init__(retraining, workers)
+        self._here: list[float] = []  # seconds of each assignment measured in this process while others waited
 
-    def __init__(self, retraining: RetrainingEvaluator, workers: int) -> None:
-        self._retraining = retraining
-        self.workers = workers
-        self._workers: list[_Worker] = []
+    def _most(self) -> int:
+        if multiprocessing.current_process().daemon:
+            return 1  # it may have no children, as in a SubprocVecEnv: there are others beside it anyway
+        if self._asked_for is None and self._retraining.device.type != "cpu":
+            return 1  # each would hold a CUDA context in the memory of one device
+        return self._asked_for or cores()
 
-    def measure(
-        self, assignments: Sequence[Assignment], retrain_seed: int
-    ) -> Iterator[tuple[Assignment, tuple[float, float]]]:
-        """Yield every assignment with its accuracy and seconds, in the order in which they finish.
+    def _pays(self, left: int) -> bool:
+        if left < 2 or self._most() < 2:
+            return False
+        if self._asked_for is not None or self._workers:
+            return True
+        spent = sum(self._here)
+        if len(self._here) < 2 and spent < _START_SECONDS:
+            return False  # the first one takes longer than the others, and tells nothing of them
+        # What was spent counts as well: a search that asks for little at a time needs workers, too.
+        return (spent + left * min(self._here)) * (1 - 1 / self._most()) > _START_SECONDS
 
-        An assignment whose worker dies is tried once more, by a new worker.
+    def _measured_here(self, seconds: float, left: int) -> None:
+        if left:
+            self._here.append(seconds)
 
-        Raises:
-            WorkerError: If measuring raises in a worker.
-            ReLeQError: After all others are measured, if an assignment's second worker died, too.
-        """
-        waiting = deque(assignments)
-        deaths = dict.fromkeys(assignments, 0)
-        try:
-            while waiting or any(worker.assignment for worker in self._workers):
-                self._occupy(waiting, retrain_seed)
-                for worker in self._ready():
-                    assignment = worker.assignment
-                    assert assignment is not None
-                    result = worker.receive()
-                    if result is not None:
-                        yield assignment, result
-                        continue
-                    self._workers.remove(worker)
-                    deaths[assignment] += 1
-                    if deaths[assignment] < _DEATHS:
-                        waiting.append(assignment)
-        finally:
-            self._dismiss([worker for worker in self._workers if worker.assignment])  # on errors and Ctrl-C
-        lost = [assignment for assignment, count in deaths.items() if count == _DEATHS]
-        if lost:
-            raise ReLeQError(
-                f"two workers died measuring {lost[0]} ({len(lost)} such in all): killed, out of memory, or started "
-                "by a script without `if __name__ == '__main__':`? Give fewer workers or mend the script; "
-                "what was finished before is kept"
-            )
+    def _start(self) -> "_Process":
+        return _Process(self._retraining)
 
-    def close(self) -> None:
-        """End the workers. They start again at the next use."""
-        self._dismiss(list(self._workers))
-
-    def _occupy(self, waiting: "deque[Assignment]", retrain_seed: int) -> None:
-        """Give idle workers something to do, starting those that are missing."""
-        self._dismiss([worker for worker in self._workers if worker.assignment is None and not worker.alive])
-        while waiting:
-            worker = next((worker for worker in self._workers if worker.assignment is None), None)
-            if worker is None:
-                if len(self._workers) >= self.workers:
-                    return
-                worker = _Worker(self._retraining)
-                self._workers.append(worker)
-            worker.begin(waiting.popleft(), retrain_seed)
-
-    def _ready(self) -> list["_Worker"]:
-        """Wait until busy workers have answered or died, and return them."""
+    def _answered(self) -> "Sequence[_Process]":
         busy = {worker.connection: worker for worker in self._workers if worker.assignment}
         return [busy[connection] for connection in wait(list(busy)) if isinstance(connection, Connection)]
 
-    def _dismiss(self, workers: list["_Worker"]) -> None:
-        for worker in workers:
-            self._workers.remove(worker)
-            worker.end()
 
-
-class _Worker:
+class _Process(Worker):
     """The parent's side of a worker process.
 
     Attributes:
         connection: To the process; readable when it has answered, and when it has died.
-        assignment: What it is measuring, or `None`.
     """
 
     def __init__(self, retraining: RetrainingEvaluator) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.assignment: Assignment | None = None
         self._process = context.Process(
-            target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name="releq-worker"
+            target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name=_NAME
         )
-        with _sigint_blocked():  # until the process ignores it itself
-            self._process.start()
+        try:
+            with _sigint_blocked():  # until the process ignores it itself
+                self._process.start()
+        except RuntimeError:  # this process is itself just being started
+            if multiprocessing.current_process().name == _NAME:
+                raise SystemExit(_UNGUARDED) from None  # the parent says what is wrong
+            raise
         theirs.close()  # so that the connection ends with the process
 
     @property
+    def idle(self) -> bool:
+        return self.assignment is None
+
+    @property
     def alive(self) -> bool:
-        """Whether the process runs."""
         return self._process.is_alive()
 
     @property
@@ -130,32 +99,24 @@ class _Worker:
         return self._process.pid
 
     def begin(self, assignment: Assignment, retrain_seed: int) -> None:
-        """Have an assignment measured."""
         self.assignment = assignment
-        with contextlib.suppress(OSError):  # it has died since; receive() says so
+        with contextlib.suppress(OSError):  # it has died since; answer() says so
             self.connection.send((assignment, retrain_seed))
 
-    def receive(self) -> tuple[float, float] | None:
-        """Return accuracy and seconds, or `None` if the process has died.
-
-        Raises:
-            WorkerError: If measuring raised in the process.
-        """
-        assignment, self.assignment = self.assignment, None
+    def answer(self) -> Measured | Failure | None:
         try:
-            result, error, details = self.connection.recv()
+            answer: Measured | Failure = self.connection.recv()
         except (EOFError, OSError):
             self.end()
+            if self._process.exitcode == _UNGUARDED:
+                raise ReLeQError(
+                    "worker processes import the script that starts them: put what it does under "
+                    '`if __name__ == "__main__":`, or give workers=1'
+                ) from None
             return None
-        if isinstance(error, ReLeQError):
-            raise error
-        if error is not None:
-            raise WorkerError(f"measuring {assignment} failed in a worker: {error}") from RuntimeError(details)
-        measured: tuple[float, float] = result
-        return measured
+        return answer
 
     def end(self) -> None:
-        """End the process, politely if it is idle."""
         self.connection.close()
         if self.assignment is not None:
             self._process.terminate()
@@ -187,17 +148,7 @@ def _work(retraining: RetrainingEvaluator, data: Data | None, connection: Connec
             assignment, retrain_seed = connection.recv()
         except (EOFError, OSError):
             return
-        answer: tuple[tuple[float, float] | None, Exception | None, str]
         try:
-            answer = (retraining.measure(assignment, retrain_seed), None, "")
-        except Exception as error:  # whatever it is, it is the parent's to judge
-            answer = (None, _portable(error), traceback.format_exc())
-        try:
-            connection.send(answer)
+            connection.send(measured(retraining, assignment, retrain_seed))
         except OSError:
             return
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error that survives pickling."""
-    return ReLeQError(str(error)) if isinstance(error, ReLeQError) else RuntimeError(f"{type(error).__name__}: {error}")

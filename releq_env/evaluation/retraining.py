@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -16,16 +16,17 @@ from torch.nn.utils import parametrize
 from releq_env.devices import resolve_device, resolve_precision
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.acceleration import accelerate, channels_last
+from releq_env.evaluation.normalization import fold, recalibrate
 from releq_env.paths import data_folder
 from releq_env.quantization import check_bitwidths, quantize
 from releq_env.tasks.pretrained import Pretrained
 from releq_env.tasks.task import Task
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
 
-_INFERENCE_BATCH = 500
-_CALIBRATION_IMAGES = 1000
+INFERENCE_BATCH = 500
+CALIBRATION_IMAGES = 1000
 _LARGEST = 2**63  # what torch takes as a seed
 
 
@@ -54,7 +55,7 @@ class RetrainingEvaluator:
     """Measures the validation accuracy of an assignment after a short retraining.
 
     Every call starts from a fresh copy of the pre-trained network. Dropout is off and batch
-    normalisation is frozen (its statistics re-estimated with quantized weights first). Every
+    normalisation is frozen (its statistics re-estimated with quantized weights first) and folded. Every
     assignment sees the same batches in the same order (common random numbers), so an accuracy is a
     function of the assignment. Data load at the first call.
 
@@ -137,7 +138,7 @@ class RetrainingEvaluator:
             accuracy, not an error.
         """
         data = self.load()
-        with _one_thread():
+        with one_thread():
             return self._measure(bitwidths, self.retrain_seed if retrain_seed is None else retrain_seed, data)
 
     def _measure(self, bitwidths: Sequence[int], retrain_seed: int, data: Data) -> tuple[float, float]:
@@ -147,7 +148,9 @@ class RetrainingEvaluator:
         network = network.to(self.device).to(memory_format=torch.channels_last)
         network.eval()
         accelerate(network)
-        _recalibrate(network, data.images[:_CALIBRATION_IMAGES])
+        with self.autocast():
+            recalibrate(network, map(channels_last, data.images[:CALIBRATION_IMAGES].split(INFERENCE_BATCH)))
+        fold(network)
         if self.retrain_images:
             self._retrain(network, data, retrain_seed)
         accuracy = self._accuracy(network, data)
@@ -195,18 +198,37 @@ class RetrainingEvaluator:
         return torch.cat(pieces).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _retrain(self, network: nn.Module, data: Data, retrain_seed: int) -> None:
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            with self.autocast():
+                logits = network(images)
+            return F.cross_entropy(logits.float(), labels)
+
+        self.descend([p for p in network.parameters() if p.requires_grad], loss, data, retrain_seed)
+
+    def descend(
+        self, parameters: Sequence[Tensor], loss: Callable[[Tensor, Tensor], Tensor], data: Data, retrain_seed: int
+    ) -> None:
+        """Train by the recipe: Adam on one batch after the other, its learning rate falling to zero.
+
+        Args:
+            parameters: What is trained, in place.
+            loss: (images, labels) of a batch -> what is to become small.
+            data: The images.
+            retrain_seed: Seeds their order.
+        """
         recipe = self.task.retraining
         rate = recipe.learning_rates[self.quantizer]
-        parameters = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
         batches = self._batches(len(data.labels), retrain_seed)
         for step, batch in enumerate(batches):
             optimizer.param_groups[0]["lr"] = rate * (1.0 - step / len(batches))
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                logits = network(channels_last(data.images[batch]))
-            F.cross_entropy(logits.float(), data.labels[batch]).backward()
+            loss(channels_last(data.images[batch]), data.labels[batch]).backward()
             optimizer.step()
             optimizer.zero_grad()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks are run."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _batches(self, size: int, retrain_seed: int) -> list[Tensor]:
         """Return the indices of one batch after the other until the budget is used up."""
@@ -222,11 +244,10 @@ class RetrainingEvaluator:
     @torch.no_grad()
     def _accuracy(self, network: nn.Module, data: Data) -> float:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        with parametrize.cached(), autocast:  # the weights are quantized once
+        with parametrize.cached(), self.autocast():  # the weights are quantized once
             for images, labels in zip(
-                data.validation_images.split(_INFERENCE_BATCH),
-                data.validation_labels.split(_INFERENCE_BATCH),
+                data.validation_images.split(INFERENCE_BATCH),
+                data.validation_labels.split(INFERENCE_BATCH),
                 strict=True,
             ):
                 correct += (network(channels_last(images)).argmax(dim=1) == labels).sum()
@@ -234,7 +255,7 @@ class RetrainingEvaluator:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute with one thread.
 
     Small networks gain little from a second one, several evaluations at once gain more from the
@@ -246,22 +267,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@torch.no_grad()
-def _recalibrate(network: nn.Module, images: Tensor) -> None:
-    """Re-estimate the statistics of batch normalisation, if there is any, with quantized weights."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
-    for batch in images.float().split(_INFERENCE_BATCH):
-        network(batch)
-    for norm in norms:
-        norm.eval()
 
 
 def _whole(name: str, value: object) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from releq_env.errors import ReLeQError, check_choice
 
-_SMALLEST_STEP = 1e-8  # keeps an all-zero channel from dividing by zero
+SMALLEST_STEP = 1e-8  # keeps an all-zero channel from dividing by zero
 
 
 class Codes(NamedTuple):
@@ -85,7 +85,7 @@ class DoReFa(WeightQuantizer):
 
     def _unit(self, weight: Tensor) -> Tensor:
         squashed = torch.tanh(weight)
-        return squashed / (2.0 * squashed.abs().max().clamp(min=_SMALLEST_STEP)) + 0.5
+        return squashed / (2.0 * squashed.abs().max().clamp(min=SMALLEST_STEP)) + 0.5
 
     def forward(self, weight: Tensor) -> Tensor:
         unit = self._unit(weight)
@@ -119,7 +119,7 @@ class LSQ(WeightQuantizer):
         return quantized
 
     def encode(self, weight: Tensor) -> Codes:
-        step = _per_channel(self.step.detach().clamp(min=_SMALLEST_STEP), weight)
+        step = _per_channel(self.step.detach().clamp(min=SMALLEST_STEP), weight)
         # Times the reciprocal, as in the forward pass: half-way values then round alike.
         codes = torch.round(weight * (1.0 / step)).clamp(-self.n, self.n).to(torch.int32)
         return Codes(codes, step, 0.0)
@@ -149,7 +149,7 @@ class _LearnedStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, step: Tensor, n: int, gradient_scale: float) -> Tensor:
-        step = step.clamp(min=_SMALLEST_STEP)
+        step = step.clamp(min=SMALLEST_STEP)
         scaled = weight * _per_channel(1.0 / step, weight)
         codes = torch.round(scaled).clamp_(-n, n)
         ctx.save_for_backward(scaled, codes)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import (
@@ -24,11 +25,14 @@ class Measured:
     class pretrained:  # noqa: N801
         accuracy = 0.98
 
+    device = torch.device("cpu")
+
     def __init__(self, seed: int = 0) -> None:
+        self.retrain_seed = seed
         self.fingerprint = {"retrain_seed": seed}
         self.measured: list[tuple[int, ...]] = []
 
-    def measure(self, bitwidths: Sequence[int]) -> tuple[float, float]:
+    def measure(self, bitwidths: Sequence[int], retrain_seed: int) -> tuple[float, float]:
         self.measured.append(tuple(bitwidths))
         return smooth_accuracy(bitwidths), 2.0
 
@@ -143,7 +147,7 @@ def test_looking_up_does_not_count(tmp_path: Path) -> None:
 def test_an_interrupted_evaluation_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator, live = cached(tmp_path / "cache.sqlite")
 
-    def interrupt(bitwidths: Sequence[int]) -> tuple[float, float]:
+    def interrupt(bitwidths: Sequence[int], retrain_seed: int) -> tuple[float, float]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,17 +1,24 @@
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
+import torch
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import CachedEvaluator, Evaluation, EvaluationCache, make_evaluator
-from releq_env.evaluation.parallel import WorkerError
+from releq_env.evaluation.cache import evaluation_key
+from releq_env.evaluation.parallel import ProcessPool
+from releq_env.evaluation.workers import WorkerError
 from releq_env.tasks import TASKS, load_pretrained
 
 ASSIGNMENTS = [(1, 1, 1, 1), (2, 2, 2, 2), (1, 2, 1, 2), (8, 1, 8, 1)]
@@ -46,8 +53,9 @@ def test_reseeded_shares_the_workers_but_not_the_seed(parallel: CachedEvaluator)
     assert other.distinct_evaluations == 4
 
 
-def pids(evaluator: CachedEvaluator) -> list[int]:
-    return [worker.pid for worker in evaluator._started_pool()._workers]
+def workers_of(evaluator: CachedEvaluator) -> list[Any]:
+    pool: Any = evaluator._made_pool()
+    return pool._workers
 
 
 class Spy:
@@ -55,7 +63,7 @@ class Spy:
 
     def __init__(self, evaluator: CachedEvaluator, deadly: tuple[int, ...] | None = None, times: int = 0) -> None:
         self.done: list[tuple[int, ...]] = []
-        self._pool, self._deadly, self._times = evaluator._started_pool(), deadly, times
+        self._workers, self._deadly, self._times = workers_of(evaluator), deadly, times
 
     def requested(self, assignments: object) -> None:
         threading.Thread(target=self._kill, daemon=True).start()
@@ -65,7 +73,7 @@ class Spy:
 
     def _kill(self) -> None:
         while self._times:
-            for worker in list(self._pool._workers):
+            for worker in list(self._workers):
                 if worker.assignment == self._deadly and worker.alive:
                     os.kill(worker.pid, signal.SIGKILL)
                     self._times -= 1
@@ -95,8 +103,8 @@ def test_a_second_death_names_the_assignment_and_harms_no_other(parallel: Cached
 
 def test_idle_workers_that_were_killed_are_replaced(parallel: CachedEvaluator) -> None:
     parallel.evaluate_many([(6, 6, 6, 6), (7, 7, 7, 7)])
-    for pid in pids(parallel):
-        os.kill(pid, signal.SIGKILL)
+    for worker in workers_of(parallel):
+        os.kill(worker.pid, signal.SIGKILL)
     assert len(parallel.evaluate_many([(8, 8, 8, 8), (1, 8, 1, 8)])) == 2
 
 
@@ -112,16 +120,167 @@ def test_wrong_input_in_a_worker_stays_one_line(parallel: CachedEvaluator) -> No
         parallel.evaluate_many([(9, 9, 9, 9), (9, 1, 1, 1)])
 
 
-def test_workers_end_with_the_evaluator() -> None:
+def test_workers_end_with_the_evaluator_and_when_others_are_wanted() -> None:
     evaluator = build()
+    with pytest.raises(ReLeQError, match=r"workers=0 is not accepted; give a whole number from 1, or None"):
+        evaluator.workers = 0
+    evaluator.workers = 1
+    evaluator.evaluate_many([(5, 5, 5, 5), (6, 6, 6, 6)])
+    assert workers_of(evaluator) == []
     evaluator.workers = 2
     evaluator.evaluate_many(ASSIGNMENTS[:2])
-    workers = list(evaluator._started_pool()._workers)
+    workers = list(workers_of(evaluator))
+    assert len(workers) == 2
     evaluator.close()
     evaluator.close()
     assert not any(worker.alive for worker in workers)
     assert evaluator.evaluate_many([(3, 3, 3, 3), (4, 4, 4, 4)])  # and come back when they are needed
-    evaluator.close()
+    workers = list(workers_of(evaluator))
+    assert all(worker.alive for worker in workers)
+    evaluator.workers = 1
+    assert not any(worker.alive for worker in workers)
+
+
+class FullDisk:
+    """A cache that cannot be written."""
+
+    def get(self, key: str) -> None:
+        return None
+
+    def put(self, *args: object) -> None:
+        raise ReLeQError("no space left")
+
+
+def test_no_worker_goes_on_after_an_error(parallel: CachedEvaluator) -> None:
+    evaluator = parallel.reseeded(3)
+    evaluator.cache = FullDisk()  # type: ignore[assignment]
+    with pytest.raises(ReLeQError, match="no space left") as raised:
+        evaluator.evaluate_many(ASSIGNMENTS)
+    assert not any(worker.assignment for worker in workers_of(evaluator))
+    assert raised.tb is not None  # even while the traceback is held
+    evaluator.cache = None
+    assert evaluator.distinct_evaluations == 1  # what had been measured is still known
+    results = evaluator.evaluate_many(ASSIGNMENTS)
+    assert evaluator.retrained == 4
+    assert [r.accuracy for r in results] == [r.accuracy for r in build().reseeded(3).evaluate_many(ASSIGNMENTS)]
+
+
+class Paced:
+    """Stands in for retraining that takes so many seconds: its accuracies are the numbers of the processes."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def measure(self, bitwidths: Sequence[int], retrain_seed: int) -> tuple[float, float]:
+        return os.getpid(), self.seconds
+
+    def shared_data(self) -> None:
+        return None
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("releq_env.evaluation.parallel.cores", lambda: 2)
+
+
+def measured_here(pool: ProcessPool, count: int) -> list[bool]:
+    results = list(pool.measure([(bits,) for bits in range(count)], retrain_seed=0))
+    assert sorted(assignment for assignment, _ in results) == [(bits,) for bits in range(count)]
+    return [accuracy == os.getpid() for _, (accuracy, _) in results]
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_unasked_no_process_is_started_where_it_costs_more_than_it_saves() -> None:
+    pool = ProcessPool(Paced(0.1))  # type: ignore[arg-type]
+    assert all(measured_here(pool, 40))
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_unasked_processes_start_as_soon_as_they_pay_and_stay() -> None:
+    pool = ProcessPool(Paced(1.0))  # type: ignore[arg-type]
+    assert measured_here(pool, 20) == [True, True] + [False] * 18
+    assert measured_here(pool, 2) == [False, False]
+    assert measured_here(pool, 1) == [True]
+    pool.close()
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_what_a_search_asks_for_little_by_little_adds_up() -> None:
+    pool = ProcessPool(Paced(3.0))  # type: ignore[arg-type]
+    assert all(measured_here(pool, 1) for _ in range(9))  # nothing that workers could have shared
+    assert [measured_here(pool, 2) for _ in range(3)] == [[True, True], [True, True], [False, False]]
+    pool.close()
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_unasked_a_gpu_is_not_shared_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Paced, "device", torch.device("cuda"))
+    assert all(measured_here(ProcessPool(Paced(9.0)), 4))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("workers", [2, None])
+def test_a_daemonic_process_measures_itself(workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in SubprocVecEnv: Python allows it no children.
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert all(measured_here(ProcessPool(Paced(9.0), workers), 4))  # type: ignore[arg-type]
+
+
+def test_ways_with_equal_accuracies_share_the_cache() -> None:
+    live = build().retraining
+    keys = [
+        evaluation_key(CachedEvaluator(live, None, parallel=parallel, workers=workers).fingerprint, (2, 2, 2, 2))
+        for parallel, workers in [("processes", None), ("processes", 2), ("stacked", None)]
+    ]
+    assert keys[0] == keys[1] == evaluation_key(live.fingerprint, (2, 2, 2, 2))
+    assert keys[2] != keys[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parallel": "threads"}, "unknown parallel 'threads'; choose one of: processes, ray, stacked"),
+        ({"workers": 0}, "workers=0 is not accepted; give a whole number from 1, or None for one a core"),
+        ({"workers": 1.5}, "workers=1.5 is not accepted"),
+        ({"workers": True}, "workers=True is not accepted"),
+    ],
+)
+def test_wrong_arguments_are_one_line_from_gym_make(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReLeQError, match=re.escape(message)) as raised:
+        gym.make("releq_env:ReLeQ-Digits-v0", **arguments)
+    assert "\n" not in str(raised.value)
+
+
+UNGUARDED = """
+import os, sys
+print("begun", flush=True)
+import gymnasium
+env = gymnasium.make("releq_env:ReLeQ-Digits-v0", cache=None, retrain_images=8000, workers=eval(sys.argv[1]))
+evaluator = env.unwrapped.evaluator
+if evaluator.workers is None:
+    import releq_env.evaluation.parallel
+    releq_env.evaluation.parallel.cores = lambda: 2
+evaluator.evaluate_many([(a, b, 1, 1) for a in range(1, 9) for b in range(1, 9)])
+"""
+
+
+@pytest.mark.parametrize("workers", ["2", pytest.param("None", marks=pytest.mark.slow)])
+def test_a_script_that_guards_nothing_gets_one_clear_error(workers: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, str(script), workers],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("releq_env.errors.ReLeQError: worker processes import the script")
+    assert done.stderr.count("Traceback") == 1
+    assert done.stdout.count("begun") <= 3  # this one and two workers: they start no others
 
 
 INTERRUPTED = """
@@ -137,9 +296,8 @@ if __name__ == "__main__":
     class Tell:
         def requested(self, assignments): ...
         def evaluated(self, evaluation, retrained):
-            print(*(worker.pid for worker in evaluator_._pool._workers), flush=True)
+            print(*(worker.pid for worker in evaluator._pool._workers), flush=True)
 
-    evaluator_ = evaluator
     evaluator.listener = Tell()
     evaluator.evaluate_many([(a, b, c, 1) for a in range(1, 9) for b in range(1, 9) for c in range(1, 9)])
 """

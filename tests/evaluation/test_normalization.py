@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from releq_env.evaluation.normalization import fold, recalibrate
+from releq_env.quantization import quantizable_layers, quantize
+from releq_env.tasks.networks import SVHN8
+
+IMAGES = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def quantized(quantizer: str = "lsq", bits: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    network = SVHN8().eval()
+    names = [layer.name for layer in quantizable_layers(network, (3, 32, 32))]
+    copy = quantize(network, names, [bits] * len(names), quantizer)
+    recalibrate(copy, [IMAGES])
+    return copy
+
+
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_statistics_are_those_of_the_quantized_network() -> None:
+    network = quantized()
+    with torch.no_grad():
+        first = network.features[0](IMAGES)  # type: ignore[index,operator]
+    torch.testing.assert_close(norms(network)[0].running_mean, first.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(norms(network)[0].running_var, first.var(dim=(0, 2, 3)))
+    assert not any(norm.training for norm in norms(network))
+
+
+def test_batches_count_the_same() -> None:
+    once, twice = quantized(), quantized()
+    recalibrate(once, [IMAGES[:32]])
+    recalibrate(twice, [IMAGES[:32], IMAGES[:32]])
+    for one, other in zip(norms(once), norms(twice), strict=True):
+        torch.testing.assert_close(one.running_mean, other.running_mean)
+
+
+@pytest.mark.parametrize(("quantizer", "bits"), [("lsq", 1), ("lsq", 2), ("lsq", 8), ("wrpn", 4), ("dorefa", 4)])
+def test_folding_changes_neither_outputs_nor_gradients(quantizer: str, bits: int) -> None:
+    plain, folded = quantized(quantizer, bits), quantized(quantizer, bits)
+    fold(folded)
+    assert not norms(folded)
+    assert len(norms(plain)) == 7
+    results, gradients = [], []
+    for network in (plain, folded):
+        logits = network(IMAGES[:16])
+        nn.functional.cross_entropy(logits, torch.arange(16) % 10).backward()
+        results.append(logits)
+        gradients.append([p.grad for p in network.parameters() if p.requires_grad])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)
+    assert len(gradients[0]) == len(gradients[1])
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None
+        assert (one - other).norm() <= 1e-2 * one.norm() + 1e-7
+
+
+def test_the_codes_stay() -> None:
+    """Quantize first, scale then: every channel has at most four levels at two bits."""
+    network = quantized(bits=2)
+    fold(network)
+    for channel in network.features[0].weight:  # type: ignore[index,union-attr]
+        assert len(channel.unique()) <= 4
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)],  # trained parameters of its own
+        [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)],  # a trained bias
+        [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False, track_running_stats=False)],
+        [nn.ConvTranspose2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False)],  # channels elsewhere
+        [nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(4, affine=False)],
+    ],
+)
+def test_what_cannot_be_folded_is_left_alone(layers: list[nn.Module]) -> None:
+    network = nn.Sequential(*layers).eval()
+    expected = network(IMAGES)
+    fold(network)
+    assert list(network) == layers
+    assert torch.equal(network(IMAGES), expected)
