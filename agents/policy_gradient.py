@@ -14,8 +14,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.settings import Settings
 from agents.tracking import Tracker
-from agents.vec_env import BatchedVecEnv
-from releq_env import ReLeQError
+from releq_env import ReLeQError, ReLeQVecEnv
 from releq_env.evaluation import BudgetExhausted
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "recurrent_ppo": RecurrentPPO}
@@ -34,7 +33,7 @@ class PolicyGradientAgent:
         checkpoint: Stable-Baselines3 zip file; taken up if it is there.
     """
 
-    def __init__(self, settings: Settings, venv: BatchedVecEnv, checkpoint: Path) -> None:
+    def __init__(self, settings: Settings, venv: ReLeQVecEnv, checkpoint: Path) -> None:
         algorithm = ALGORITHMS[settings.algo]
         self._settings = settings
         self._checkpoint = checkpoint
@@ -78,7 +77,7 @@ class PolicyGradientAgent:
         partial.replace(self._checkpoint)
 
 
-def make_model(algo: str, hyperparams: Mapping[str, Any], venv: BatchedVecEnv, seed: int) -> OnPolicyAlgorithm:
+def make_model(algo: str, hyperparams: Mapping[str, Any], venv: ReLeQVecEnv, seed: int) -> OnPolicyAlgorithm:
     """Return an untrained model.
 
     Args:
@@ -133,7 +132,7 @@ class _Track(BaseCallback):
         self._save(self._tracker.episodes)
 
     def _on_step(self) -> bool:
-        envs: list[Any] = self.training_env.releq_envs  # type: ignore[attr-defined]  # BatchedVecEnv
+        envs: list[Any] = self.training_env.releq_envs  # type: ignore[attr-defined]  # ReLeQVecEnv
         steps = self.locals["n_steps"]
         layer = steps % envs[0].episode_steps % len(envs[0].layers)
         self._seen.setdefault(layer, []).append(self._distribution().numpy())

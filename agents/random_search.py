@@ -7,7 +7,7 @@ import numpy as np
 
 from agents.settings import Settings
 from agents.tracking import Tracker
-from agents.vec_env import BatchedVecEnv
+from releq_env import ReLeQVecEnv
 from releq_env.evaluation import BudgetExhausted
 from releq_env.files import replace_file
 
@@ -21,7 +21,7 @@ class RandomAgent:
         checkpoint: JSON file with the generator's state; taken up if it is there.
     """
 
-    def __init__(self, settings: Settings, venv: BatchedVecEnv, checkpoint: Path) -> None:
+    def __init__(self, settings: Settings, venv: ReLeQVecEnv, checkpoint: Path) -> None:
         self._settings = settings
         self._venv = venv
         self._checkpoint = checkpoint.with_suffix(".json")

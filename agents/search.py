@@ -3,7 +3,6 @@
 import importlib.metadata
 import inspect
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -22,8 +21,7 @@ from agents.report import report
 from agents.run_folder import RunFolder
 from agents.settings import Settings, parse_env_kwargs, read_hyperparams
 from agents.tracking import Tracker
-from agents.vec_env import BatchedVecEnv
-from releq_env import ReLeQEnv, ReLeQError, __version__
+from releq_env import ReLeQEnv, ReLeQError, ReLeQVecEnv, __version__
 from releq_env.evaluation import CachedEvaluator
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class Agent(Protocol):
         ...
 
 
-AGENTS: dict[str, Callable[[Settings, BatchedVecEnv, Path], Agent]] = {
+AGENTS: dict[str, Callable[[Settings, ReLeQVecEnv, Path], Agent]] = {
     "ppo": PolicyGradientAgent,
     "recurrent_ppo": PolicyGradientAgent,
     "random": RandomAgent,
@@ -65,8 +63,9 @@ def train(args: "Args") -> None:
     env = venv.releq_envs[0]
     evaluator = env.evaluator
     assert isinstance(evaluator, CachedEvaluator)
-    evaluator.workers = min(args.workers or _cores(), settings.n_envs)
-    fingerprint = json.loads(json.dumps(evaluator.retraining.fingerprint))
+    if args.workers is not None:
+        evaluator.workers = args.workers
+    fingerprint = json.loads(json.dumps(evaluator.fingerprint))
     path = args.resume or args.log_dir or _next_folder(settings)
     if settings.timesteps < env.episode_steps * settings.n_envs:
         raise ReLeQError(
@@ -94,7 +93,7 @@ def train(args: "Args") -> None:
         venv.close()
 
 
-def _search(settings: Settings, folder: RunFolder, venv: BatchedVecEnv, evaluator: CachedEvaluator) -> None:
+def _search(settings: Settings, folder: RunFolder, venv: ReLeQVecEnv, evaluator: CachedEvaluator) -> None:
     env = venv.releq_envs[0]
     folder.restore(evaluator)
     evaluator.listener = folder
@@ -178,7 +177,7 @@ def _checked(settings: Settings) -> Settings:
     return settings
 
 
-def _make_envs(settings: Settings) -> BatchedVecEnv:
+def _make_envs(settings: Settings) -> ReLeQVecEnv:
     def make() -> gym.Env[Any, Any]:
         env = gym.make(settings.env, **settings.env_kwargs)
         if not isinstance(env.unwrapped, ReLeQEnv):
@@ -186,16 +185,11 @@ def _make_envs(settings: Settings) -> BatchedVecEnv:
         return env
 
     try:
-        venv = BatchedVecEnv([make] * settings.n_envs)
+        venv = ReLeQVecEnv([make] * settings.n_envs)
     except ModuleNotFoundError as error:
         raise ReLeQError(f"--env {settings.env}: {error}; see the table of ids in the README") from error
     venv.seed(settings.seed)
     return venv
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _next_folder(settings: Settings) -> Path:

@@ -4,6 +4,7 @@ Importing this package registers the environments; names that need torch are imp
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from releq_env.errors import ReLeQError
@@ -11,16 +12,20 @@ from releq_env.registration import register_envs
 
 if TYPE_CHECKING:
     from releq_env.env import ReLeQEnv
+    from releq_env.sb3_vec_env import ReLeQVecEnv
     from releq_env.tasks import TASKS, Task
     from releq_env.vector_env import ReLeQVectorEnv
     from releq_env.wrappers import ContinuousAction, OneShot
 
 __version__ = "0.1.0"
 __all__ = ["TASKS", "ContinuousAction", "OneShot", "ReLeQEnv", "ReLeQError", "ReLeQVectorEnv", "Task", "__version__"]
+if importlib.util.find_spec("stable_baselines3") is not None:  # an extra; `import *` works without it
+    __all__ += ["ReLeQVecEnv"]
 
 _LAZY = {
     "ReLeQEnv": "releq_env.env",
     "ReLeQVectorEnv": "releq_env.vector_env",
+    "ReLeQVecEnv": "releq_env.sb3_vec_env",
     "TASKS": "releq_env.tasks",
     "Task": "releq_env.tasks",
     "OneShot": "releq_env.wrappers",

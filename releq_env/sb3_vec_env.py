@@ -1,0 +1,162 @@
+"""Environments side by side for Stable-Baselines3, with one `evaluate_many` a step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+
+from releq_env.env import ReLeQEnv
+from releq_env.errors import ReLeQError
+from releq_env.evaluation import Evaluation, Evaluator
+
+try:
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+except ModuleNotFoundError as error:
+    raise ReLeQError(f'ReLeQVecEnv needs Stable-Baselines3 ({error}); pip install "releq_env[agents]"') from error
+
+_Assignment = tuple[int, ...]
+
+# Any other `step` may change the action, and so the assignment that it leads to.
+_STEPS_THAT_KEEP_THE_ACTION = {
+    wrapper.step
+    for wrapper in (
+        gym.Wrapper,
+        gym.ObservationWrapper,
+        gym.RewardWrapper,
+        gym.wrappers.OrderEnforcing,
+        gym.wrappers.PassiveEnvChecker,
+        gym.wrappers.RecordEpisodeStatistics,
+        gym.wrappers.TimeLimit,
+        Monitor,
+    )
+}
+
+
+class ReLeQVecEnv(DummyVecEnv):
+    """Several `ReLeQEnv` side by side for Stable-Baselines3, with one `evaluate_many` a step.
+
+    Gives the trajectories that `DummyVecEnv` gives over the same environments. They share one
+    evaluator, which gets at once all that a step needs measured, repeats once; a step that fails
+    there, or for a wrong action, has not been taken in any of them.
+
+    A wrapper that changes actions keeps its environment out of this, and the environment measures for
+    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv` has.
+
+    Example:
+        >>> from releq_env import ReLeQVecEnv
+        >>> from stable_baselines3 import PPO
+        >>> from stable_baselines3.common.env_util import make_vec_env
+        >>> venv = make_vec_env("releq_env:ReLeQ-Digits-v0", n_envs=8, vec_env_cls=ReLeQVecEnv, seed=0)
+        >>> model = PPO("MlpPolicy", venv, n_steps=64, gamma=1.0).learn(1000)
+        >>> venv.releq_envs[0].evaluator.distinct_evaluations
+
+    Args:
+        env_fns: Functions that each make an environment. All get the evaluator of the first, and
+            their own is closed, if the `fingerprint` of both says that they measure the same. An
+            evaluator without a fingerprint is kept, and asked for itself.
+
+    Attributes:
+        releq_envs: The environments without their wrappers.
+
+    Raises:
+        ReLeQError: In one line, if one makes something else, or they do not measure the same.
+    """
+
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
+        if not isinstance(env_fns, Sequence) or not env_fns or not all(map(callable, env_fns)):
+            raise ReLeQError(
+                f"ReLeQVecEnv got {env_fns!r}; give a list of functions that each make an environment, "
+                'such as [lambda: gym.make("releq_env:ReLeQ-Digits-v0")] * 8'
+            )
+        self.releq_envs: list[ReLeQEnv] = []
+        super().__init__([partial(self._made, make) for make in env_fns])
+        self._looks_ahead = [_looks_ahead(env) for env in self.envs]
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Measure what this step needs, all at once, then take it.
+
+        Raises:
+            gymnasium.error.InvalidAction: If the actions do not fit.
+        """
+        if np.shape(self.actions)[:1] != (self.num_envs,):
+            raise gym.error.InvalidAction(
+                f"actions {' '.join(repr(self.actions).split())} do not fit; give {self.num_envs}, one an environment"
+            )
+        evaluators = [env.evaluator for env in self.releq_envs]
+        prefetched = {id(evaluator): _Prefetched(evaluator) for evaluator in evaluators}
+        for assignments_of_step, evaluator, action in zip(self._looks_ahead, evaluators, self.actions, strict=True):
+            if assignments_of_step is not None:
+                prefetched[id(evaluator)].wanted += assignments_of_step(action)
+        for each in prefetched.values():
+            each.fetch()
+        try:
+            for env, evaluator in zip(self.releq_envs, evaluators, strict=True):
+                env.evaluator = cast(Evaluator, prefetched[id(evaluator)])
+            return super().step_wait()
+        finally:
+            for env, evaluator in zip(self.releq_envs, evaluators, strict=True):
+                env.evaluator = evaluator
+
+    def _made(self, make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+        """Make the next environment. A second evaluator goes at once, so that networks do not pile up."""
+        env = make()
+        base = getattr(env, "unwrapped", None)
+        if not isinstance(base, ReLeQEnv):
+            raise ReLeQError(
+                f"ReLeQVecEnv got the environment {env!r}; give functions that each make a ReLeQ environment, "
+                "or take stable_baselines3's DummyVecEnv"
+            )
+        self.releq_envs.append(base)
+        first, own = self.releq_envs[0].evaluator, base.evaluator
+        if own is not first and self._measure_the_same(first, own):
+            own.close()
+            base.evaluator = first
+        return env
+
+    def _measure_the_same(self, first: Evaluator, other: Evaluator) -> bool:
+        """Whether two evaluators are known to measure the same; if they are known not to, raise."""
+        expected, given = (getattr(evaluator, "fingerprint", None) for evaluator in (first, other))
+        if not isinstance(expected, Mapping) or not isinstance(given, Mapping):
+            return False
+        differing = sorted(name for name in {*expected, *given} if expected.get(name) != given.get(name))
+        if differing:
+            raise ReLeQError(
+                f"environments 0 and {len(self.releq_envs) - 1} of ReLeQVecEnv differ in {', '.join(differing)}, which "
+                "accuracies depend on; make all with the same arguments, or take stable_baselines3's DummyVecEnv"
+            )
+        return True
+
+
+class _Prefetched:
+    """An evaluator with evaluations at hand, for the time of a step."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.wanted: list[_Assignment] = []
+        self._evaluator = evaluator
+        self._known: dict[_Assignment, Evaluation] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evaluator, name)
+
+    def fetch(self) -> None:
+        """Measure all that is wanted."""
+        if self.wanted:
+            wanted = list(dict.fromkeys(self.wanted))
+            self._known = dict(zip(wanted, self._evaluator.evaluate_many(wanted), strict=True))
+
+    def evaluate(self, bitwidths: Sequence[int]) -> Evaluation:
+        known = self._known.get(tuple(bitwidths))
+        return self._evaluator.evaluate(bitwidths) if known is None else known
+
+
+def _looks_ahead(env: gym.Env[Any, Any]) -> Callable[[Any], list[_Assignment]] | None:
+    """Return what tells the assignments that a step of an environment measures, or `None`."""
+    while not hasattr(type(env), "assignments_of_step"):
+        if type(env).step not in _STEPS_THAT_KEEP_THE_ACTION:
+            return None
+        env = cast(gym.Wrapper[Any, Any, Any, Any], env).env
+    return cast(Any, env).assignments_of_step  # ReLeQEnv's, or of a wrapper that translates
