@@ -32,7 +32,7 @@ def workers(options: Options) -> Iterator[Measure]:
             two[network] = CachedEvaluator(_retraining(network, options.images, options.random_data), cache=None)
             two[network].workers = WORKERS
             stack.callback(two[network].close)
-        draw = {network: _distinct(network, len(two[network].retraining.pretrained.layers)) for network in two}
+        draw = {network: distinct(network, len(two[network].retraining.pretrained.layers)) for network in two}
 
         def measure(_: int) -> dict[str, float]:
             found = {}
@@ -72,7 +72,7 @@ def _retraining(network: str, images: int, random_data: bool) -> RetrainingEvalu
     return RetrainingEvaluator(task, pretrained, retrain_images=budget)
 
 
-def _distinct(network: str, layers: int) -> Iterator[tuple[int, ...]]:
+def distinct(network: str, layers: int) -> Iterator[tuple[int, ...]]:
     """Yield assignments of 2 to 8 bits that have not been before."""
     generator = random.Random(network)
     seen = set()

@@ -1,0 +1,175 @@
+"""Many retrainings as one stacked model against one at a time, on one device.
+
+    python -m benchmarks.stacked
+
+LeNet on random images of MNIST's shape: a timing does not depend on what is to be seen. Both sides are
+measured once a round, in turn, each on assignments that it has not had before; the table has medians. The
+raw numbers go to a JSON file.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine
+from benchmarks.stand_ins import TASK_OF, random_task
+from benchmarks.throughput import distinct
+from releq_env.evaluation import RetrainingEvaluator
+from releq_env.evaluation.stacked import StackedRetraining
+from releq_env.files import replace_file
+
+RESULTS = Path(__file__).parent / "results" / "stacked.json"
+MEANT_FOR_GPUS = "stacking is meant for GPUs; there is none here, so this measures it on the CPU"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run measures.
+
+    Attributes:
+        network: A name in `benchmarks.stand_ins.TASK_OF`.
+        images: Of the training part.
+        epochs: Passes over them, an evaluation.
+        validation_images: How many each evaluation is measured on.
+        most: The largest K; `None` for what fits into memory.
+        stacked: How many assignments are evaluated stacked, a round; `None` for one full stack.
+        single: How many one at a time, a round.
+        rounds: Repetitions.
+        device: Where.
+        precision: See `RetrainingEvaluator`.
+    """
+
+    network: str = "lenet"
+    images: int = 55_000
+    epochs: int = 5
+    validation_images: int = 5000
+    most: int | None = None
+    stacked: int | None = None
+    single: int = 2
+    rounds: int = 3
+    device: str = "auto"
+    precision: str = "auto"
+
+
+def run(settings: Settings) -> dict[str, object]:
+    """Measure.
+
+    Returns:
+        The stacks' K, and by side ("stacked", "single") the rounds' seconds, images a second over all
+        candidates and evaluations a minute; JSON-able.
+    """
+    task, pretrained = random_task(settings.network, settings.images, settings.validation_images)
+    evaluator = RetrainingEvaluator(
+        task,
+        pretrained,
+        retrain_images=settings.epochs * settings.images,
+        device=settings.device,
+        precision=settings.precision,
+    )
+    pool = StackedRetraining(evaluator, settings.most)
+    draw = distinct(settings.network, len(pretrained.layers))
+    warm = RetrainingEvaluator(
+        task, pretrained, retrain_images=256, device=settings.device, precision=settings.precision
+    )
+    warm.measure(next(draw))
+    count = settings.stacked or pool.size
+    list(StackedRetraining(warm, pool.size).measure(list(itertools.islice(draw, min(count, pool.size))), 0))
+    sides: dict[str, tuple[int, Callable[[list[tuple[int, ...]]], object]]] = {
+        "stacked": (count, lambda assignments: list(pool.measure(assignments, 0))),
+        "single": (settings.single, lambda assignments: [evaluator.measure(bits) for bits in assignments]),
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(settings.rounds):
+        for side, (assignments, measure) in sides.items():
+            chosen = list(itertools.islice(draw, assignments))
+            start = time.perf_counter()
+            measure(chosen)  # ends with numbers in Python, and so when the device has ended
+            seconds[side].append(time.perf_counter() - start)
+    found: dict[str, object] = {
+        "device": _device(evaluator.device),
+        "cuda": torch.version.cuda,
+        "precision": str(evaluator.dtype).removeprefix("torch."),
+        "K": min(pool.size, count),
+    }
+    for side, (assignments, _) in sides.items():
+        found[side] = {
+            "evaluations": assignments,
+            "seconds": seconds[side],
+            "images_a_second": [evaluator.retrain_images * assignments / value for value in seconds[side]],
+            "evaluations_a_minute": [60 * assignments / value for value in seconds[side]],
+        }
+    return found
+
+
+def markdown(found: Mapping[str, object]) -> str:
+    """Return the medians as a table."""
+    lines = ["| | images a second | evaluations a minute |", "|---|---|---|"]
+    rates = {}
+    for side, label in (("stacked", f"stacked, K = {found['K']}"), ("single", "one at a time")):
+        measured = found[side]
+        assert isinstance(measured, Mapping)
+        images, evaluations = (
+            statistics.median(measured[name]) for name in ("images_a_second", "evaluations_a_minute")
+        )
+        rates[side] = images
+        lines.append(f"| {label} | {images:,.0f} | {evaluations:,.2f} |")
+    return "\n".join([*lines, f"| ratio | {rates['stacked'] / rates['single']:.2f} | |"])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print the table and write the JSON."""
+    default = Settings()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stacked", description=main.__doc__)
+    parser.add_argument("--network", choices=TASK_OF, default=default.network)
+    parser.add_argument("--images", type=_positive, default=default.images, help="of the training part (%(default)s)")
+    parser.add_argument("--epochs", type=_positive, default=default.epochs, help="an evaluation (%(default)s)")
+    parser.add_argument("--validation-images", type=_positive, default=default.validation_images, help="(%(default)s)")
+    parser.add_argument("--most", type=_positive, metavar="K", help="the largest stack (default: what fits)")
+    parser.add_argument("--stacked", type=_positive, help="assignments stacked, a round (default: one full stack)")
+    parser.add_argument("--single", type=_positive, default=default.single, help="one at a time (%(default)s)")
+    parser.add_argument("--rounds", type=_positive, default=default.rounds, help="repetitions (%(default)s)")
+    parser.add_argument("--device", default=default.device, help="(default: CUDA where there is one)")
+    parser.add_argument("--precision", default=default.precision, help="fp32, bf16 or auto (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
+    arguments = vars(parser.parse_args(argv))
+    output = arguments.pop("output")
+    settings = Settings(**arguments)
+    if settings.device == "auto" and not torch.cuda.is_available():
+        print(MEANT_FOR_GPUS, file=sys.stderr)
+    found = run(settings)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    record = {"command": _command(settings), "machine": machine.describe(), "settings": asdict(settings)}
+    replace_file(output, json.dumps(record | found, indent=2) + "\n")
+    print(f"{found['device']}, {settings.network}, {settings.epochs} epochs of {settings.images} images\n")
+    print(markdown(found))
+    print(f"written: {output}", file=sys.stderr)
+
+
+def _command(settings: Settings) -> str:
+    given = {name: value for name, value in asdict(settings).items() if value is not None}
+    return " ".join(
+        ["python -m benchmarks.stacked", *(f"--{name.replace('_', '-')} {value}" for name, value in given.items())]
+    )
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    main()
