@@ -37,8 +37,8 @@ class Args:
     """Seeds the agent; no accuracy depends on it."""
     n_envs: Annotated[int | None, _option("K", "the agent's")] = None
     """Environments side by side."""
-    workers: Annotated[int | None, _option("W", "one a core")] = None
-    """Processes that retrain; changes no result."""
+    workers: Annotated[int | None, _option("W", "one a core, where that is faster")] = None
+    """Processes (or Ray actors) that retrain; changes no result."""
     log_dir: Annotated[Path | None, _option("DIR", "runs/ALGO/ID_1, _2, ...")] = None
     """The run's folder."""
     env_kwargs: Annotated[list[str], _option("NAME=VALUE", "none")] = field(default_factory=list)

@@ -301,7 +301,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         return None
 
     def close(self) -> None:
-        """Release the evaluator's file. Calling it twice is fine."""
+        """Release the evaluator's file and its workers. Calling it twice is fine."""
         self.evaluator.close()
 
     def objective(self, evaluation: Evaluation) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from releq_env.env import ReLeQEnv
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation, Evaluator
+from releq_env.wrappers import STEPS_THAT_KEEP_THE_ACTION, looks_ahead
 
 try:
     from stable_baselines3.common.monitor import Monitor
@@ -20,20 +21,7 @@ except ModuleNotFoundError as error:
 
 _Assignment = tuple[int, ...]
 
-# Any other `step` may change the action, and so the assignment that it leads to.
-_STEPS_THAT_KEEP_THE_ACTION = {
-    wrapper.step
-    for wrapper in (
-        gym.Wrapper,
-        gym.ObservationWrapper,
-        gym.RewardWrapper,
-        gym.wrappers.OrderEnforcing,
-        gym.wrappers.PassiveEnvChecker,
-        gym.wrappers.RecordEpisodeStatistics,
-        gym.wrappers.TimeLimit,
-        Monitor,
-    )
-}
+STEPS_THAT_KEEP_THE_ACTION.add(Monitor.step)
 
 
 class ReLeQVecEnv(DummyVecEnv):
@@ -44,7 +32,8 @@ class ReLeQVecEnv(DummyVecEnv):
     there, or for a wrong action, has not been taken in any of them.
 
     A wrapper that changes actions keeps its environment out of this, and the environment measures for
-    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv` has.
+    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv`, `OneShot` and
+    `ContinuousAction` have.
 
     Example:
         >>> from releq_env import ReLeQVecEnv
@@ -74,7 +63,7 @@ class ReLeQVecEnv(DummyVecEnv):
             )
         self.releq_envs: list[ReLeQEnv] = []
         super().__init__([partial(self._made, make) for make in env_fns])
-        self._looks_ahead = [_looks_ahead(env) for env in self.envs]
+        self._looks_ahead = [looks_ahead(env) for env in self.envs]
 
     def step_wait(self) -> VecEnvStepReturn:
         """Measure what this step needs, all at once, then take it.
@@ -151,12 +140,3 @@ class _Prefetched:
     def evaluate(self, bitwidths: Sequence[int]) -> Evaluation:
         known = self._known.get(tuple(bitwidths))
         return self._evaluator.evaluate(bitwidths) if known is None else known
-
-
-def _looks_ahead(env: gym.Env[Any, Any]) -> Callable[[Any], list[_Assignment]] | None:
-    """Return what tells the assignments that a step of an environment measures, or `None`."""
-    while not hasattr(type(env), "assignments_of_step"):
-        if type(env).step not in _STEPS_THAT_KEEP_THE_ACTION:
-            return None
-        env = cast(gym.Wrapper[Any, Any, Any, Any], env).env
-    return cast(Any, env).assignments_of_step  # ReLeQEnv's, or of a wrapper that translates

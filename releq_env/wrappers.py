@@ -1,5 +1,6 @@
 """Other shapes of the same decision: all layers at once, and continuous actions."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import gymnasium as gym
@@ -9,6 +10,29 @@ from numpy.typing import NDArray
 
 from releq_env.env import ReLeQEnv
 from releq_env.errors import ReLeQError
+
+# Any other `step` may change the action, and so the assignment that it leads to.
+STEPS_THAT_KEEP_THE_ACTION = {
+    wrapper.step
+    for wrapper in (
+        gym.Wrapper,
+        gym.ObservationWrapper,
+        gym.RewardWrapper,
+        gym.wrappers.OrderEnforcing,
+        gym.wrappers.PassiveEnvChecker,
+        gym.wrappers.RecordEpisodeStatistics,
+        gym.wrappers.TimeLimit,
+    )
+}
+
+
+def looks_ahead(env: gym.Env[Any, Any]) -> Callable[[Any], list[tuple[int, ...]]] | None:
+    """Return what tells the assignments that a step of an environment measures, or `None` if nothing does."""
+    while not hasattr(type(env), "assignments_of_step"):
+        if type(env).step not in STEPS_THAT_KEEP_THE_ACTION:
+            return None
+        env = cast(gym.Wrapper[Any, Any, Any, Any], env).env
+    return cast(Any, env).assignments_of_step  # ReLeQEnv's, or of a wrapper that translates
 
 
 class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], gym.utils.RecordConstructorArgs):
@@ -48,15 +72,27 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], g
         Raises:
             gymnasium.error.InvalidAction: If the action is outside the action space.
         """
+        indices = self._checked(action)
+        for index in indices[:-1]:
+            self.env.step(index)
+        observation, reward, terminated, truncated, info = self.env.step(indices[-1])
+        return observation, float(reward), terminated, truncated, info
+
+    def assignments_of_step(self, action: Any) -> list[tuple[int, ...]]:
+        """Return what `step(action)` would have measured; nothing if a wrapper inside may change actions."""
+        indices, base = self._checked(action), cast(ReLeQEnv, self.unwrapped)
+        if looks_ahead(self.env) != base.assignments_of_step:
+            return []
+        base.assignments_of_step(indices[0])  # raises if a reset is needed
+        return [tuple(base.bitwidths[index] for index in indices)]
+
+    def _checked(self, action: Any) -> NDArray[np.int64]:
         indices = np.asarray(action)
         if not self.action_space.contains(indices):
             raise gym.error.InvalidAction(
                 f"action {action!r} is outside the action space; give one of {self.action_space}"
             )
-        for index in indices[:-1]:
-            self.env.step(index)
-        observation, reward, terminated, truncated, info = self.env.step(indices[-1])
-        return observation, float(reward), terminated, truncated, info
+        return indices
 
 
 class ContinuousAction(
@@ -101,3 +137,8 @@ class ContinuousAction(
             )
         indices = np.rint((np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (self._choices - 1)).astype(np.int64)
         return indices if isinstance(self.env.action_space, spaces.MultiDiscrete) else indices[0]
+
+    def assignments_of_step(self, action: NDArray[np.float32]) -> list[tuple[int, ...]]:
+        """Return what `step(action)` would have measured; nothing if a wrapper inside may change actions."""
+        ahead = looks_ahead(self.env)
+        return [] if ahead is None else ahead(self.action(action))

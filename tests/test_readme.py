@@ -1,4 +1,4 @@
-"""What the README prints runs as printed."""
+"""What the README prints runs, but for a shorter search."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,9 @@ def test_the_stable_baselines3_script_runs(python: Callable[..., str]) -> None:
     script = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert script is not None
     assert "gym.make" in script[1]
-    assert re.search(r"\(\d, \d, \d, \d\) ", python(script[1], OMP_NUM_THREADS="1"))
+    assert ".learn(1000)" in script[1]
+    printed = python(script[1].replace(".learn(1000)", ".learn(64)"), OMP_NUM_THREADS="1")
+    assert re.search(r"\(\d, \d, \d, \d\) ", printed)
 
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)

@@ -1,5 +1,6 @@
 """Faster layers with the same results, for the copy of a network that is retrained."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,14 +12,23 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 def accelerate(network: nn.Module) -> None:
     """Replace, in place, what is slow on a CPU and can be had faster with the same results."""
+    for sequence, index in neighbours(network):
+        pair = sequence[index], sequence[index + 1]
+        # In either order: the maximum of what is positive is what is positive of the maximum.
+        if any(_is_halving_pool(a) and type(b) is nn.ReLU for a, b in (pair, pair[::-1])):
+            sequence[index], sequence[index + 1] = HalvingMaxPoolReLU(), nn.Identity()
+
+
+def neighbours(network: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
+    """Yield the places where a module's output goes to the next one, so that the two can be replaced together.
+
+    Not where a subclass of `nn.Sequential` has a forward of its own, or where a hook sees what is between them.
+    """
     for module in network.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for index in range(len(module) - 1):
-            pair = module[index], module[index + 1]
-            # In either order: the maximum of what is positive is what is positive of the maximum.
-            if any(_is_halving_pool(a) and type(b) is nn.ReLU for a, b in (pair, pair[::-1])):
-                module[index], module[index + 1] = HalvingMaxPoolReLU(), nn.Identity()
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            for index in range(len(module) - 1):
+                if not (_is_watched(module[index]) or _is_watched(module[index + 1])):
+                    yield module, index
 
 
 def channels_last(images: Tensor) -> Tensor:
@@ -41,7 +51,8 @@ class HalvingMaxPoolReLU(nn.Module):
 
     The maximum over pairs of rows runs along whole rows, and so at the processor's vector width even
     where there are few channels. Where several values are equal the gradient goes to the first one of a
-    row pair, not the first one in the window. A NaN with its sign bit set counts as negative.
+    row pair, not the first one in the window. A NaN with its sign bit set, as x86 makes it of `inf - inf`,
+    counts as negative.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,20 +80,19 @@ class _HalvingMaxPoolReLU(torch.autograd.Function):
         pooled = torch.maximum(left, right).clamp_(min=0)
         if pixels.requires_grad:
             # As numbers, not truth values: products of the two are not vectorised.
-            from_upper, from_left = torch.empty_like(rows), torch.empty_like(pooled)
+            from_upper, from_left, positive = (torch.empty_like(bits) for bits in (rows, pooled, pooled))
             torch.ge(upper, lower, out=from_upper)
             torch.ge(left, right, out=from_left)
-            ctx.save_for_backward(from_upper, from_left, pooled)
+            torch.gt(pooled, 0, out=positive)
+            ctx.save_for_backward(from_upper, from_left, positive)  # not the result: what follows may change it
         return pooled.view(pixels.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        from_upper, from_left, pooled = ctx.saved_tensors
+        from_upper, from_left, positive = ctx.saved_tensors
         count, half, width, channels = from_upper.shape
         # Products with 0 and 1, and differences from one of the two, keep a number's bits.
-        grad = torch.empty_like(pooled)
-        torch.gt(pooled, 0, out=grad)
-        grad.mul_(grads[0].view(grad.dtype))
+        grad = positive * grads[0].view(positive.dtype)
         rows = torch.empty_like(from_upper)
         torch.mul(grad, from_left, out=rows[:, :, 0::2])
         torch.sub(grad, rows[:, :, 0::2], out=rows[:, :, 1::2])
@@ -102,3 +112,8 @@ def _is_halving_pool(module: nn.Module) -> bool:
         and not module.ceil_mode
         and not module.return_indices
     )
+
+
+def _is_watched(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)

@@ -1,5 +1,6 @@
 """Batch normalisation of a quantized network: statistics estimated anew, then frozen, then folded."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -7,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+from releq_env.evaluation.acceleration import neighbours
+
+# Not linear layers: of inputs with three dimensions the normalisation's channels are not their outputs.
+_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @torch.no_grad()
@@ -35,18 +39,16 @@ def fold(network: nn.Module) -> None:
     """Take frozen batch normalisation into the layer before it, in place, where neither has a bias.
 
     The scale comes after the quantizer, so that the codes stay what they are (w_q / sigma). One with
-    trained parameters of its own is left alone.
+    trained parameters of its own is left alone, and so is one after a layer that stands elsewhere, too.
     """
-    for module in network.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for index in range(len(module) - 1):
-            layer, norm = module[index], module[index + 1]
-            if _foldable(layer, norm):
-                scale, shift = _affine(norm)
-                parametrize.register_parametrization(layer, "weight", _ChannelScale(scale))
-                layer.bias = nn.Parameter(shift, requires_grad=False)
-                module[index + 1] = nn.Identity()
+    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    for sequence, index in neighbours(network):
+        layer, norm = sequence[index], sequence[index + 1]
+        if places[layer] == 1 and _foldable(layer, norm):
+            scale, shift = _affine(norm)
+            parametrize.register_parametrization(layer, "weight", _ChannelScale(scale))
+            layer.bias = nn.Parameter(shift, requires_grad=False)
+            sequence[index + 1] = nn.Identity()
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -82,6 +83,11 @@ class _Process(Worker):
             if multiprocessing.current_process().name == _NAME:
                 raise SystemExit(_UNGUARDED) from None  # the parent says what is wrong
             raise
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ReLeQError(
+                f"the task cannot be sent to worker processes ({error}); define its network and data at the top of a "
+                "module, or give workers=1"
+            ) from error
         theirs.close()  # so that the connection ends with the process
 
     @property
@@ -107,6 +113,7 @@ class _Process(Worker):
         try:
             answer: Measured | Failure = self.connection.recv()
         except (EOFError, OSError):
+            self.assignment = None  # it ends by itself, and its exit status tells why
             self.end()
             if self._process.exitcode == _UNGUARDED:
                 raise ReLeQError(

@@ -31,7 +31,8 @@ class RayPool(WorkerPool["_Actor"]):
     """Ray actors, each with a CPU of its own, and on CUDA with a device or its share of one.
 
     They run in the cluster that this process has been connected to with `ray.init(...)`, else where
-    `ray.init()` leads: to the cluster that `RAY_ADDRESS` names, or to a new one on this machine.
+    `ray.init()` leads: to the cluster that `RAY_ADDRESS` names, to one that `ray start` has begun on
+    this machine, or to a new one.
 
     Args:
         retraining: What every actor computes.
@@ -70,8 +71,9 @@ class RayPool(WorkerPool["_Actor"]):
         retraining, data = self._shared
         share = 0.0
         if self._kind == "GPU":
-            # Ray takes fractions of four digits below 1. Nodes with GPUs may be about to come.
-            share = min(int(1e4 * self._cluster_has("GPU") / self._most()) / 1e4, 1.0) or 1.0
+            # An actor has to fit into one GPU. Ray takes fractions of four digits.
+            gpus = int(self._cluster_has("GPU")) or self._most()  # nodes with GPUs may be about to come
+            share = int(1e4 / -(-self._most() // gpus)) / 1e4
         return _Actor(retraining, data, share)
 
     def _answered(self) -> "Sequence[_Actor]":

@@ -13,6 +13,7 @@ from releq_env.evaluation.pool import Assignment, Measured
 from releq_env.evaluation.retraining import RetrainingEvaluator
 
 _DEATHS = 2  # of workers under one assignment, after which it is not tried again
+_FUTILE = 4  # deaths, or two a worker if those are more, after which no more are tried if none has answered
 
 
 class WorkerError(RuntimeError):
@@ -65,8 +66,9 @@ class Worker(ABC):
         Raises:
             WorkerError: If measuring raised in the worker.
         """
-        assignment, self.assignment = self.assignment, None
+        assignment = self.assignment
         answer = self.answer()
+        self.assignment = None  # only now: interrupted before, it may have an answer that nobody waits for
         if not isinstance(answer, Failure):
             return answer
         if answer.wrong_input:
@@ -91,6 +93,7 @@ class WorkerPool(ABC, Generic[W]):
         self._retraining = retraining
         self._asked_for = workers
         self._workers: list[W] = []
+        self._proven = False  # has a worker ever answered?
 
     def measure(
         self, assignments: Iterable[Assignment], retrain_seed: int
@@ -101,7 +104,8 @@ class WorkerPool(ABC, Generic[W]):
 
         Raises:
             WorkerError: If measuring raises in a worker.
-            ReLeQError: After all others are measured, if an assignment's second worker died, too.
+            ReLeQError: After all others are measured, if an assignment's second worker died, too; at
+                once, if workers die and none ever answers.
         """
         queue = Queue(assignments)
         while len(queue) and not self._pays(len(queue)):
@@ -119,6 +123,8 @@ class WorkerPool(ABC, Generic[W]):
 
     def _measure(self, queue: "Queue", retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
         """Measure what waits, by workers."""
+        if any(worker.assignment for worker in self._workers):  # their answers would be taken for ours
+            raise ReLeQError("these workers are still measuring; let that evaluate_many end before another begins")
         try:
             while self._occupy(queue, retrain_seed):
                 for worker in self._answered():
@@ -126,10 +132,16 @@ class WorkerPool(ABC, Generic[W]):
                     assert assignment is not None
                     received = worker.receive()
                     if received is not None:
+                        self._proven = True
                         yield assignment, received
                     else:
                         self._workers.remove(worker)
                         queue.died(assignment)
+                        if not self._proven and queue.deaths >= max(_FUTILE, 2 * self._most()):
+                            raise ReLeQError(
+                                f"{queue.deaths} workers died and none has measured anything; stderr may say why. "
+                                "Is the network defined in a notebook? Move it to a module, or give workers=1"
+                            )
         finally:
             self._dismiss([worker for worker in self._workers if worker.assignment])  # on errors and Ctrl-C
         if queue.lost:
@@ -172,8 +184,9 @@ class WorkerPool(ABC, Generic[W]):
         return len(queue) > 0 or any(worker.assignment for worker in self._workers)
 
     def _dismiss(self, workers: Sequence[W]) -> None:
-        for worker in workers:
+        for worker in workers:  # all first: interrupted while they end, none is left among those to be used
             self._workers.remove(worker)
+        for worker in workers:
             worker.end()
 
 
@@ -190,6 +203,11 @@ class Queue:
     def __len__(self) -> int:
         """Return how many there are at most: some may turn out to need no measuring."""
         return operator.length_hint(self._new) + len(self._again)
+
+    @property
+    def deaths(self) -> int:
+        """How many workers have died."""
+        return self._deaths.total()
 
     @property
     def lost(self) -> list[Assignment]:

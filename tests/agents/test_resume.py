@@ -75,8 +75,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def arguments(run: Path, algo: str) -> list[str]:
     # One environment: the script's notes do not reach worker processes.
-    settings = ["--algo", algo, "--timesteps", "192", "--seed", "3", "--n-envs", "1", "--log-dir", str(run)]
-    return [*settings, "--env-kwargs", "retrain_images=640", "bitwidths=[1, 2, 4]"]
+    settings = ["--algo", algo, "--timesteps", "128", "--seed", "3", "--n-envs", "1", "--log-dir", str(run)]
+    return [*settings, "--env-kwargs", "retrain_images=256", "bitwidths=[1, 2]"]
 
 
 @pytest.mark.parametrize(
