@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--retrain-images", type=int, default=10_000, help="budget (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
     args = parser.parse_args(argv)
+    if args.assignments < 3 or args.seeds < 2:
+        parser.error("the statistics take at least three assignments and two seeds")
     rows = run(args.output, args.tasks, args.assignments, args.seeds, args.retrain_images)
     print(markdown({task: statistics_of([row for row in rows if row["task"] == task]) for task in args.tasks}))
 

@@ -147,7 +147,8 @@ class RetrainingEvaluator:
         network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         network.eval()
-        accelerate(network)
+        if self.device.type == "cpu":
+            accelerate(network)
         with self.autocast():
             recalibrate(network, map(channels_last, data.images[:CALIBRATION_IMAGES].split(INFERENCE_BATCH)))
         fold(network)

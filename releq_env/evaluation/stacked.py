@@ -26,8 +26,8 @@ _CPU_SHARE = 0.5
 class StackedRetraining:
     """Retrains up to K assignments as one stacked model, on the same batches.
 
-    An accuracy is a function of the assignment, as with `RetrainingEvaluator.measure`: equal to it
-    without retraining, and after retraining up to the rounding of sums. Rounding can depend on K,
+    An accuracy is that of `RetrainingEvaluator.measure` up to rounding: sums are taken in another order,
+    and batch normalisation is calibrated in float32 and not folded. Rounding can depend on K,
     because libraries choose their algorithms by the shapes they meet, and on a GPU K depends on the
     free memory; after many steps a difference in the last bit may become one of several images.
 

@@ -38,6 +38,28 @@ def test_a_bias_is_seen() -> None:
     assert found.met[0] is False
 
 
+def rows(fast: list[list[float]], plain: list[list[float]]) -> list[dict[str, object]]:
+    """Of accuracies by seed, in points."""
+    return [
+        {"bitwidths": [bits], "seed": seed, "fast": one / 100, "plain": other / 100}
+        for seed, parts in enumerate(zip(fast, plain, strict=True))
+        for bits, (one, other) in enumerate(zip(*parts, strict=True))
+    ]
+
+
+def test_the_interval_is_that_of_the_assignments_means() -> None:
+    found = statistics_of(rows(fast=[[90, 93, 94], [91, 92, 95]], plain=[[90, 91, 92], [91, 92, 93]]))
+    assert found.mean == pytest.approx(1.0)  # of 0, 1 and 2
+    assert found.interval == pytest.approx((1.0 - 4.302653 / 3**0.5, 1.0 + 4.302653 / 3**0.5))  # t of two degrees
+    assert found.met[0] is True  # 0 is inside
+
+
+def test_a_spread_beyond_that_of_seeds_is_seen() -> None:
+    found = statistics_of(rows(fast=[[90, 94, 95], [93, 91, 97]], plain=[[90, 91, 92], [90, 91, 92.1]]))
+    assert found.seed_spread < 0.1 < found.spread
+    assert found.met[2] is False
+
+
 def test_another_order_is_seen() -> None:
     swapped = [row | {"fast": 1.0 - float(str(row["fast"]))} for row in ROWS]
     found = statistics_of(swapped)
@@ -70,3 +92,12 @@ def test_what_is_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert fidelity.run(output, ["digits"], 3, 2, 64) == rows  # nothing is measured, no process is started
     with pytest.raises(SystemExit, match="other settings"):
         fidelity.run(output, ["digits"], 3, 2, 128)
+
+
+@pytest.mark.parametrize("few", [["--assignments", "2"], ["--seeds", "1"]])
+def test_too_little_for_statistics_is_said_before_it_is_measured(
+    few: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fidelity.main(["--tasks", "digits", "--output", str(tmp_path / "fidelity.json"), *few])
+    assert "at least three assignments and two seeds" in capsys.readouterr().err

@@ -94,6 +94,34 @@ def test_an_in_place_activation_may_follow() -> None:
     actual.sum().backward()
 
 
+def test_the_result_may_be_changed_in_place() -> None:
+    gradients = []
+    for fast in (False, True):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Hardswish(inplace=True))
+        if fast:
+            accelerate(network)
+        network(images((2, 1, 10, 10))).sum().backward()
+        gradients.append(network[0].weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+class Tapped(nn.Sequential):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        pooled = self[1](self[0](batch))
+        return pooled + self[2](pooled)
+
+
+def test_what_a_forward_of_ones_own_or_a_hook_sees_is_left_alone() -> None:
+    layers = [nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU()]
+    watched = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU())
+    watched[1].register_forward_hook(lambda *_: None)
+    for network in (Tapped(*layers), watched):
+        before = list(network)
+        accelerate(network)
+        assert list(network) == before
+
+
 def test_other_shapes_pass_through() -> None:
     assert torch.equal(HalvingMaxPoolReLU()(torch.ones(3, 4, 4)), torch.ones(3, 2, 2))
     assert torch.equal(HalvingMaxPoolReLU()(torch.ones(1, 3, 4, 4).double()), torch.ones(1, 3, 2, 2).double())

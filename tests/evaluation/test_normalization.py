@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from releq_env.evaluation.normalization import fold, recalibrate
 from releq_env.quantization import quantizable_layers, quantize
@@ -32,11 +32,13 @@ def test_statistics_are_those_of_the_quantized_network() -> None:
 
 
 def test_batches_count_the_same() -> None:
-    once, twice = quantized(), quantized()
-    recalibrate(once, [IMAGES[:32]])
-    recalibrate(twice, [IMAGES[:32], IMAGES[:32]])
-    for one, other in zip(norms(once), norms(twice), strict=True):
-        torch.testing.assert_close(one.running_mean, other.running_mean)
+    large, small, both = quantized(), quantized(), quantized()
+    recalibrate(large, [IMAGES[:40]])
+    recalibrate(small, [IMAGES[40:]])
+    recalibrate(both, [IMAGES[:40], IMAGES[40:]])
+    for one, other, mean in zip(norms(large), norms(small), norms(both), strict=True):
+        torch.testing.assert_close(mean.running_mean, (one.running_mean + other.running_mean) / 2)
+        torch.testing.assert_close(mean.running_var, (one.running_var + other.running_var) / 2)
 
 
 @pytest.mark.parametrize(("quantizer", "bits"), [("lsq", 1), ("lsq", 2), ("lsq", 8), ("wrpn", 4), ("dorefa", 4)])
@@ -74,6 +76,8 @@ def test_the_codes_stay() -> None:
         [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False, track_running_stats=False)],
         [nn.ConvTranspose2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False)],  # channels elsewhere
         [nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(4, affine=False)],
+        # channels that are not its outputs
+        [nn.Flatten(2), nn.Linear(1024, 3, bias=False), nn.BatchNorm1d(3, affine=False)],
     ],
 )
 def test_what_cannot_be_folded_is_left_alone(layers: list[nn.Module]) -> None:
@@ -81,4 +85,27 @@ def test_what_cannot_be_folded_is_left_alone(layers: list[nn.Module]) -> None:
     expected = network(IMAGES)
     fold(network)
     assert list(network) == layers
+    assert torch.equal(network(IMAGES), expected)
+
+
+def test_what_is_used_elsewhere_too_is_left_alone() -> None:
+    shared = nn.Conv2d(3, 3, 3, bias=False)
+    network = nn.Sequential(shared, nn.BatchNorm2d(3, affine=False), shared, nn.BatchNorm2d(3, affine=False)).eval()
+    recalibrate(network, [IMAGES])
+    expected = network(IMAGES)
+    fold(network)
+    assert torch.equal(network(IMAGES), expected)
+
+
+class Tapped(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        before = self[0](images)
+        return before + self[1](before)
+
+
+def test_what_a_forward_of_ones_own_sees_is_left_alone() -> None:
+    network = Tapped(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False)).eval()
+    recalibrate(network, [IMAGES])
+    expected = network(IMAGES)
+    fold(network)
     assert torch.equal(network(IMAGES), expected)

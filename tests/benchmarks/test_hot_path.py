@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import hot_path
+from benchmarks.stand_ins import random_task
+
+
+def test_a_run_prints_the_table_and_writes_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hot_path, "_STEPS", {"simplenet": 2})
+    output = tmp_path / "new" / "hot_path.json"
+    hot_path.main(["--networks", "simplenet", "--output", str(output)])
+    written = json.loads(output.read_text())
+    assert written["machine"]["threads"] == 1
+    found = written["milliseconds a step"]["simplenet"]
+    everything = found.pop("everything")
+    assert sum(found.values()) == pytest.approx(everything)
+    assert all(time > 0 for time in found.values())  # what were counted twice would be missing from everything else
+    assert {"quantizer", "optimizer", "pooling and ReLU", "linear", "picking the batch", "everything else"} <= set(
+        found
+    )
+    assert "| ms a step | simplenet |" in capsys.readouterr().out
+
+
+def test_only_training_steps_are_profiled() -> None:
+    task, pretrained = random_task("svhn8", training=hot_path.BATCH, validation=10)
+    evaluator = hot_path._Profiled(task, pretrained, retrain_images=hot_path.BATCH)
+    evaluator.measure((4,) * 8)
+    counts = {event.key: event.count for event in evaluator.profiled.key_averages()}
+    assert counts["Optimizer.step#Adam.step"] == 1
+    assert counts["_LearnedStep"] == counts["_LearnedStepBackward"] == 8
+    assert counts["_HalvingMaxPoolReLU"] == counts["_HalvingMaxPoolReLUBackward"] == 4
+    assert not any("batch_norm" in key for key in counts)  # it is folded by then
+
+
+def test_operators_are_counted_alone_or_with_what_they_call() -> None:
+    """As the profiler gives them: an operator's total has its children's time in it, its own time has not."""
+
+    class Event:
+        def __init__(self, key: str, own: float, total: float) -> None:
+            self.key, self.self_cpu_time_total, self.cpu_time_total = key, own, total
+
+    found = hot_path._sorted_by_part(
+        [
+            Event("steps", 5.0, 100.0),
+            Event("aten::linear", 1.0, 31.0),
+            Event("aten::addmm", 20.0, 30.0),
+            Event("aten::copy_", 10.0, 10.0),
+            Event("_LearnedStep", 4.0, 64.0),
+            Event("aten::round", 60.0, 60.0),
+        ]  # type: ignore[list-item]
+    )
+    assert found == {"quantizer": 64.0, "linear": 20.0, "everything else": 16.0, "everything": 100.0}
