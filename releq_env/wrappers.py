@@ -12,7 +12,7 @@ from releq_env.env import ReLeQEnv
 from releq_env.errors import ReLeQError
 
 # Any other `step` may change the action, and so the assignment that it leads to.
-STEPS_THAT_KEEP_THE_ACTION = {
+STEPS_THAT_KEEP_THE_ACTION: set[object] = {
     wrapper.step
     for wrapper in (
         gym.Wrapper,

@@ -276,8 +276,26 @@ def test_a_wrapper_sees_the_evaluators_counters_within_a_step() -> None:
         MonitorOfAnotherAction,
         lambda env: gym.wrappers.TimeLimit(LooksAhead(env), 3),
         lambda env: gym.wrappers.StickyAction(env, 0.5),
+        lambda env: OneShot(OtherWay(env)),
+        lambda env: OneShot(LooksAhead(env)),
+        lambda env: ContinuousAction(OtherWay(env)),
+        lambda env: ContinuousAction(OneShot(OtherWay(env))),
     ],
-    ids=["one-shot", "continuous", "both", "other-way", "looks-ahead", "forwarding", "monitor", "time-limit", "sticky"],
+    ids=[
+        "one-shot",
+        "continuous",
+        "both",
+        "other-way",
+        "looks-ahead",
+        "forwarding",
+        "monitor",
+        "time-limit",
+        "sticky",
+        "other-way-in-one-shot",
+        "looks-ahead-in-one-shot",
+        "other-way-in-continuous",
+        "other-way-in-both",
+    ],
 )
 def test_wrappers_that_change_actions(wrapper: Callable[[Any], Any]) -> None:
     venv, other, batched, single = both(wrapper_class=wrapper)
@@ -305,6 +323,38 @@ def test_wrappers_that_leave_actions_alone_are_no_obstacle(wrapper: Any) -> None
         venv.step(np.array([0, 1, 2]))
     assert [len(batch) for batch in evaluator.batches] == [3] * 5
     assert evaluator.calls == []
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        OneShot,
+        ContinuousAction,
+        lambda env: ContinuousAction(OneShot(env)),
+        lambda env: ContinuousAction(LooksAhead(env)),
+        lambda env: gym.wrappers.TimeLimit(OneShot(env), 3),
+    ],
+    ids=["one-shot", "continuous", "both", "looks-ahead", "time-limit"],
+)
+def test_our_wrappers_look_ahead(wrapper: Any) -> None:
+    venv, other, batched, _ = both(wrapper_class=wrapper, bitwidths=[2, 4, 8])
+    assert_same_trajectories(venv, other, 8)
+    assert batched.calls == []
+    assert len(batched.batches) in {2, 8}  # one an episode, which OneShot takes in a step
+    venv.reset()
+    batched.batches.clear()
+    wrong = np.full((3, *venv.action_space.shape), np.nan)
+    with pytest.raises(gym.error.InvalidAction):
+        venv.step(wrong)
+    assert batched.batches == []
+
+
+def test_one_shot_needs_a_reset_before_it_looks_ahead() -> None:
+    env = OneShot(ReLeQEnv(evaluator=FunctionEvaluator()))
+    with pytest.raises(gym.error.ResetNeeded):
+        env.assignments_of_step([0, 1, 2, 3])
+    env.reset()
+    assert env.assignments_of_step([0, 1, 2, 3]) == [(1, 2, 3, 4)]
 
 
 def test_a_wrapper_that_looks_ahead_is_measured_together_with_others() -> None:

@@ -1,4 +1,5 @@
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ def test_many_in_order_and_repeats_once() -> None:
     assert [result.bitwidths for result in results] == [(4, 2), (2, 4), (4, 2)]
     assert live.measured == [(4, 2), (2, 4)]
     assert evaluator.evaluate_many([]) == []
+
+
+def test_a_progress_bar_shows_the_time_left_if_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluator, _ = cached(None)
+    evaluator.evaluate_many([(1, 1), (1, 2)])
+    assert capsys.readouterr().err == ""
+    evaluator.evaluate_many([(1, 1), (2, 4), (4, 2), (2, 4)], progress=True)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert re.match(r"retraining: 100%.* 2/2 \[[0-9:]+<[0-9:]+,", last)
 
 
 def test_a_budget_ends_new_questions_only() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import multiprocessing
 import os
 import re
@@ -15,11 +16,12 @@ import pytest
 import torch
 
 from releq_env.errors import ReLeQError
-from releq_env.evaluation import CachedEvaluator, Evaluation, EvaluationCache, make_evaluator
+from releq_env.evaluation import CachedEvaluator, Evaluation, EvaluationCache, RetrainingEvaluator, make_evaluator
 from releq_env.evaluation.cache import evaluation_key
 from releq_env.evaluation.parallel import ProcessPool
 from releq_env.evaluation.workers import WorkerError
 from releq_env.tasks import TASKS, load_pretrained
+from tests.fakes import random_dataset
 
 ASSIGNMENTS = [(1, 1, 1, 1), (2, 2, 2, 2), (1, 2, 1, 2), (8, 1, 8, 1)]
 
@@ -63,7 +65,7 @@ class Spy:
 
     def __init__(self, evaluator: CachedEvaluator, deadly: tuple[int, ...] | None = None, times: int = 0) -> None:
         self.done: list[tuple[int, ...]] = []
-        self._workers, self._deadly, self._times = workers_of(evaluator), deadly, times
+        self._workers, self._deadly, self.times = workers_of(evaluator), deadly, times
 
     def requested(self, assignments: object) -> None:
         threading.Thread(target=self._kill, daemon=True).start()
@@ -72,11 +74,11 @@ class Spy:
         self.done.append(evaluation.bitwidths)
 
     def _kill(self) -> None:
-        while self._times:
+        while self.times:
             for worker in list(self._workers):
                 if worker.assignment == self._deadly and worker.alive:
                     os.kill(worker.pid, signal.SIGKILL)
-                    self._times -= 1
+                    self.times -= 1
                     while worker.alive:
                         time.sleep(0.001)
             time.sleep(0.001)
@@ -84,9 +86,10 @@ class Spy:
 
 def test_a_worker_killed_under_way_costs_no_evaluation(parallel: CachedEvaluator) -> None:
     more = [(3, 3, 3, 3), (4, 4, 4, 4), (5, 5, 5, 5)]
-    parallel.listener = Spy(parallel, deadly=more[1], times=1)
+    spy = parallel.listener = Spy(parallel, deadly=more[1], times=1)
     results = parallel.evaluate_many(more)
     parallel.listener = None
+    assert spy.times == 0  # it was killed
     assert [r.accuracy for r in results] == [r.accuracy for r in build().evaluate_many(more)]
 
 
@@ -183,6 +186,36 @@ class Paced:
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("releq_env.evaluation.parallel.cores", lambda: 2)
+
+
+class Marking(RetrainingEvaluator):
+    """Leaves a mark in the data and in the weights instead of retraining."""
+
+    def measure(self, bitwidths: Sequence[int], retrain_seed: int | None = None) -> tuple[float, float]:
+        (bits,) = bitwidths
+        self.load().labels[bits] = -1
+        next(self.pretrained.network.parameters()).data.flatten()[bits] = 7.0
+        return 0.5, 0.0
+
+
+def test_workers_have_no_copy_of_data_and_weights() -> None:
+    task = dataclasses.replace(TASKS["digits"], dataset=random_dataset())
+    retraining = Marking(task, load_pretrained(TASKS["digits"]))
+    pool = ProcessPool(retraining, workers=2)
+    assert len(list(pool.measure([(bits,) for bits in range(6)], retrain_seed=0))) == 6
+    pool.close()
+    assert retraining.load().labels[:6].tolist() == [-1] * 6
+    assert next(retraining.pretrained.network.parameters()).flatten()[:6].tolist() == [7.0] * 6
+
+
+def test_a_task_that_cannot_be_sent_is_one_line() -> None:
+    class Local(Paced): ...
+
+    for unsendable in (Local(0.0), Paced(lambda: 0.0)):  # type: ignore[arg-type]
+        pool = ProcessPool(unsendable, workers=2)  # type: ignore[arg-type]
+        with pytest.raises(ReLeQError, match=r"cannot be sent to worker processes \(.*, or give workers=1") as raised:
+            list(pool.measure([(1,), (2,)], retrain_seed=0))
+        assert "\n" not in str(raised.value)
 
 
 def measured_here(pool: ProcessPool, count: int) -> list[bool]:

@@ -84,6 +84,7 @@ class Spy:
     ) -> None:
         self.done: list[tuple[int, ...]] = []
         self._workers, self._assignment, self._act, self._times = workers_of(evaluator), assignment, act, times
+        self.seen: list[Any] = []
 
     def requested(self, assignments: object) -> None:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -92,11 +93,10 @@ class Spy:
         self.done.append(evaluation.bitwidths)
 
     def _watch(self) -> None:
-        seen: list[Any] = []
-        while len(seen) < self._times:
+        while len(self.seen) < self._times:
             for worker in list(self._workers):
-                if worker.assignment == self._assignment and worker not in seen:
-                    seen.append(worker)
+                if worker.assignment == self._assignment and worker not in self.seen:
+                    self.seen.append(worker)
                     self._act(worker)
             time.sleep(0.001)
 
@@ -141,8 +141,9 @@ def test_an_exception_in_an_actor_arrives_with_its_cause(evaluator: CachedEvalua
 @pytest.mark.slow
 def test_an_actor_killed_under_way_costs_no_evaluation(evaluator: CachedEvaluator) -> None:
     slow, more = evaluator.reseeded(0), [(3, 3, 3, 3), (4, 4, 4, 4), (5, 5, 5, 5)]
-    slow.listener = Spy(slow, more[1], kill)
+    spy = slow.listener = Spy(slow, more[1], kill)
     assert [r.accuracy for r in slow.evaluate_many(more)] == alone(more)
+    assert len(spy.seen) == 1  # it was killed
 
 
 @pytest.mark.slow
@@ -234,7 +235,14 @@ class OnCuda:
 
 @pytest.mark.parametrize(
     ("gpus", "workers", "actors", "share"),
-    [(2.0, None, 2, 1.0), (2.0, 1, 1, 1.0), (2.0, 3, 3, 0.6666), (1.0, 4, 4, 0.25), (None, 2, 2, 1.0)],
+    [
+        (2.0, None, 2, 1.0),
+        (2.0, 1, 1, 1.0),
+        (2.0, 3, 3, 0.5),
+        (1.0, 4, 4, 0.25),
+        (1.0, 3, 3, 0.3333),
+        (None, 2, 2, 1.0),
+    ],
 )
 def test_actors_on_cuda_have_a_gpu_or_their_share(
     gpus: float | None, workers: int | None, actors: int, share: float, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +254,7 @@ def test_actors_on_cuda_have_a_gpu_or_their_share(
     monkeypatch.setattr(ray, "put", lambda value: value)
     monkeypatch.setattr(ray_pool, "_Actor", lambda retraining, data, num_gpus: num_gpus)
     assert (pool._most(), pool._start()) == (actors, share)
+    assert gpus is None or int(gpus) * int(1.0 / share) >= actors  # none waits for a GPU
 
 
 def test_a_cluster_without_what_is_needed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
