@@ -58,7 +58,7 @@ class CachedEvaluator:
         check_parallel(parallel, workers)
         self.retraining = retraining
         self.cache = cache
-        self.parallel = parallel
+        self._parallel = parallel
         self.budget: int | None = None
         self.listener: EvaluationListener | None = None
         self._workers = workers
@@ -68,6 +68,11 @@ class CachedEvaluator:
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_pool": None, "listener": None}
+
+    @property
+    def parallel(self) -> str:
+        """How `evaluate_many` measures several at once."""
+        return self._parallel
 
     @property
     def workers(self) -> int | None:
