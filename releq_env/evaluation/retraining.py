@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +108,7 @@ class RetrainingEvaluator:
         return {
             "engine": ENGINE_VERSION,
             "torch": torch.__version__.split("+")[0],
-            "network": [self.task.network_name, str(self.pretrained.network)],
+            "network": [self.task.network_name, self._description],
             "weights": self.pretrained.sha256,
             "data": self.task.dataset.fingerprint,
             "retraining": [recipe.batch_size, recipe.learning_rates[self.quantizer]],
@@ -119,6 +120,10 @@ class RetrainingEvaluator:
             "threads": 1,
             "parallel": "none",
         }
+
+    @functools.cached_property
+    def _description(self) -> str:
+        return str(self.pretrained.network)  # takes longer than looking an evaluation up
 
     def reseeded(self, retrain_seed: int) -> "RetrainingEvaluator":
         """Return the same with another retraining seed; the data are shared."""
