@@ -37,3 +37,11 @@ def child() -> Iterator[Executor]:
     """One process (spawn) that stays, with torch's default number of threads."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         yield executor
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 from the command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value

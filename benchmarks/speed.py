@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.arithmetic import quantizing, share_of_peak
 from benchmarks.general_loops import fresh_process, one_process
 from benchmarks.lookups import lookups
-from benchmarks.measuring import NETWORKS, Measure, Options
+from benchmarks.measuring import NETWORKS, Measure, Options, positive
 from benchmarks.memory import memory
 from benchmarks.peers import libraries
 from benchmarks.speed_table import markdown, summary
@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the JSON."""
     default = Options()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=main.__doc__)
-    parser.add_argument("--rounds", type=_positive, default=default.rounds, help="repetitions (default: %(default)s)")
-    parser.add_argument("--images", type=_positive, default=default.images, help="of a retraining (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=default.rounds, help="repetitions (default: %(default)s)")
+    parser.add_argument("--images", type=positive, default=default.images, help="of a retraining (%(default)s)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="for rows d, e and f")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="a, b and c are compared with f")
     parser.add_argument("--random-data", action="store_true", help="random images, to try the program without data")
@@ -108,13 +108,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{options.rounds} rounds\n\n{markdown(summary(series), options.notes)}\n"
     )
     print(f"written: {args.output}", file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 if __name__ == "__main__":

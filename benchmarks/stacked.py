@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
+from benchmarks.measuring import positive
 from benchmarks.stand_ins import TASK_OF, random_task
 from benchmarks.throughput import distinct
 from releq_env.evaluation import RetrainingEvaluator
@@ -129,13 +130,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stacked", description=main.__doc__)
     parser.add_argument("--network", choices=TASK_OF, default=default.network)
-    parser.add_argument("--images", type=_positive, default=default.images, help="of the training part (%(default)s)")
-    parser.add_argument("--epochs", type=_positive, default=default.epochs, help="an evaluation (%(default)s)")
-    parser.add_argument("--validation-images", type=_positive, default=default.validation_images, help="(%(default)s)")
-    parser.add_argument("--most", type=_positive, metavar="K", help="the largest stack (default: what fits)")
-    parser.add_argument("--stacked", type=_positive, help="assignments stacked, a round (default: one full stack)")
-    parser.add_argument("--single", type=_positive, default=default.single, help="one at a time (%(default)s)")
-    parser.add_argument("--rounds", type=_positive, default=default.rounds, help="repetitions (%(default)s)")
+    parser.add_argument("--images", type=positive, default=default.images, help="of the training part (%(default)s)")
+    parser.add_argument("--epochs", type=positive, default=default.epochs, help="an evaluation (%(default)s)")
+    parser.add_argument("--validation-images", type=positive, default=default.validation_images, help="(%(default)s)")
+    parser.add_argument("--most", type=positive, metavar="K", help="the largest stack (default: what fits)")
+    parser.add_argument("--stacked", type=positive, help="assignments stacked, a round (default: one full stack)")
+    parser.add_argument("--single", type=positive, default=default.single, help="one at a time (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=default.rounds, help="repetitions (%(default)s)")
     parser.add_argument("--device", default=default.device, help="(default: CUDA where there is one)")
     parser.add_argument("--precision", default=default.precision, help="fp32, bf16 or auto (%(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
@@ -162,13 +163,6 @@ def _command(settings: Settings) -> str:
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 if __name__ == "__main__":
