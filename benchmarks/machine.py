@@ -1,6 +1,5 @@
 """What a measurement was made on and with."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from releq_env.devices import resolve_precision
+from releq_env.devices import cores, resolve_precision
 
 ROOT = Path(__file__).parent.parent
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -36,11 +35,6 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def revision() -> str | None:

@@ -1,5 +1,7 @@
 """Which device and which arithmetic to use."""
 
+import os
+
 import torch
 
 from releq_env.errors import ReLeQError, check_choice
@@ -51,3 +53,8 @@ def _has_bf16(device: torch.device) -> bool:
     # Emulated bf16 is slower than fp32. The names of these probes are private in torch.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

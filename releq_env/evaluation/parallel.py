@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch.multiprocessing  # noqa: F401  # teaches multiprocessing to pass tensors without copying them
 
+from releq_env.devices import cores
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.pool import Assignment, Measured
 from releq_env.evaluation.retraining import Data, RetrainingEvaluator
@@ -19,11 +19,6 @@ _START_SECONDS = 4.0  # until workers have imported torch and are warm; 3 to 5 w
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
 _NAME = "releq-worker"
 _UNGUARDED = 77  # exit status of a worker that, importing the script it belongs to, was to start workers
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ProcessPool(WorkerPool["_Process"]):
