@@ -1,9 +1,11 @@
-# Needs Python >= 3.11 and make; everything else is installed into .venv.
+# Needs Python >= 3.11 and make; everything else is installed into .venv (VENV=).
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CONSTRAINTS ?=
 
-.PHONY: demo test test-slow check format bench weights clean
+.PHONY: demo test test-slow test-floor test-newest check format bench verify-tables weights clean
 
 demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
@@ -13,6 +15,12 @@ test: $(READY) ## the test suite, without downloads
 
 test-slow: $(READY) ## the tests that take minutes or need the real data sets (RELEQ_DATA)
 	$(BIN)/python -m pytest -m slow
+
+test-floor: ## the suite with the oldest versions that pyproject.toml admits
+	$(MAKE) test VENV=.venv-floor CONSTRAINTS="--constraint tests/floors.txt"
+
+test-newest: ## the suite with the newest Python here, and the newest versions of everything (NEWEST=python3.14)
+	$(MAKE) test VENV=.venv-newest PYTHON=$(or $(NEWEST),python3.13) CONSTRAINTS="--upgrade --upgrade-strategy eager"
 
 check: $(READY) ## lint, format, types
 	$(BIN)/ruff check .
@@ -26,15 +34,18 @@ format: $(READY) ## let ruff mend lint and format
 bench: $(READY) ## how fast evaluating is, beside what it is compared with (RELEQ_DATA; the machine doing nothing else)
 	$(BIN)/python -m benchmarks.speed
 
+verify-tables: $(READY) ## measure random entries of the shipped accuracy tables again (RELEQ_DATA)
+	$(BIN)/python -m benchmarks.tables.verify
+
 weights: $(READY) ## remake the shipped pre-trained weights
-	$(BIN)/python -m releq_env.tasks.pretraining digits mnist fashion-mnist cifar10
+	$(BIN)/python -m releq_env.tasks.make_weights digits mnist fashion-mnist cifar10
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-floor .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[agents,distributed,test,dev]"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable ".[agents,distributed,test,dev]"
 	touch $@

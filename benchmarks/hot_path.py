@@ -9,24 +9,25 @@ file.
 """
 
 import argparse
-import json
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks import machine
-from benchmarks.measuring import BATCH, NETWORKS
-from benchmarks.stand_ins import random_task
-from releq_env.evaluation import RetrainingEvaluator
-from releq_env.evaluation.retraining import Data
-from releq_env.files import replace_file
+from benchmarks.common import machine
+from benchmarks.common.markdown import table
+from benchmarks.common.recording import RESULTS, positive, write
+from benchmarks.common.stand_ins import BATCH, BITS, NETWORKS, STEPS, random_task
+from releq_env.quantization import QUANTIZERS
+from releq_env.retraining.data import Data
+from releq_env.retraining.fused import HalvingMaxPoolReLU
+from releq_env.retraining.short import ShortRetraining
 
-RESULTS = Path(__file__).parent / "results" / "hot_path.json"
-_BITS = 4
-_STEPS = {"lenet": 60, "simplenet": 80, "svhn8": 10}
 _ALONE = {
     "aten::mkldnn_convolution": "convolution, forward",
     "aten::convolution_backward": "convolution, backward",
@@ -35,28 +36,45 @@ _ALONE = {
     "aten::index": "picking the batch",
 }
 """Operators whose own time counts."""
-_WHOLE = {
-    "_HalvingMaxPoolReLU": "pooling and ReLU",
-    "_HalvingMaxPoolReLUBackward": "pooling and ReLU",
-    "_LearnedStep": "quantizer",
-    "_LearnedStepBackward": "quantizer",
-    "Optimizer.step#Adam.step": "optimizer",
-}
-"""Operators that count with all they call, none of which is in `_ALONE`."""
 
 
-def parts(network: str) -> dict[str, float]:
+@functools.cache
+def whole() -> dict[str, str]:
+    """Return the operators that count with all they call, none of which is in `_ALONE`."""
+    weight, images = torch.randn(2, 3, requires_grad=True), torch.randn(1, 2, 4, 4, requires_grad=True)
+    outputs = {
+        "quantizer": QUANTIZERS["lsq"].make(weight, BITS)(weight),
+        "pooling and ReLU": HalvingMaxPoolReLU()(images),
+    }
+    names = {name: part for part, output in outputs.items() for name in own_functions(output)}
+    return names | {"Optimizer.step#Adam.step": "optimizer"}
+
+
+def own_functions(output: Tensor) -> list[str]:
+    """Return what the profiler calls the functions with gradients of their own that made a tensor, both ways."""
+    found = []
+    nodes: list[Any] = [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, BackwardCFunction):
+            name = type(node).__name__
+            found += [name, name.removesuffix("Backward")]
+        nodes += [after for after, _ in node.next_functions if after is not None]
+    return found
+
+
+def parts(network: str, steps: int) -> dict[str, float]:
     """Return milliseconds a step by part of it, and `"everything"`."""
-    images = _STEPS[network] * BATCH
+    images = steps * BATCH
     task, pretrained = random_task(network, training=images, validation=10)
-    evaluator = _Profiled(task, pretrained, retrain_images=images)
+    retraining = Profiled(task, pretrained, retrain_images=images)
     for _ in range(2):  # the second time counts
-        evaluator.measure((_BITS,) * len(pretrained.layers))
-    found = _sorted_by_part(evaluator.profiled.key_averages())
-    return {part: time / 1000 / _STEPS[network] for part, time in found.items()}
+        retraining.measure((BITS,) * len(pretrained.layers))
+    found = by_part(retraining.profiled.key_averages())
+    return {part: time / 1000 / steps for part, time in found.items()}
 
 
-class _Profiled(RetrainingEvaluator):
+class Profiled(ShortRetraining):
     """Profiles its training steps, and neither the calibration before them nor the validation after them."""
 
     profiled: profile
@@ -68,14 +86,15 @@ class _Profiled(RetrainingEvaluator):
             super().descend(parameters, loss, data, retrain_seed)
 
 
-def _sorted_by_part(events: Sequence[torch.autograd.profiler_util.FunctionEventAvg]) -> dict[str, float]:
+def by_part(events: Sequence[torch.autograd.profiler_util.FunctionEventAvg]) -> dict[str, float]:
+    """Return microseconds by part of a step, the longest first, what is left over, and `"everything"`."""
     everything = sum(event.self_cpu_time_total for event in events)
     found: dict[str, float] = {}
     for event in events:
         if event.key in _ALONE:
             part, time = _ALONE[event.key], event.self_cpu_time_total
-        elif event.key in _WHOLE:
-            part, time = _WHOLE[event.key], event.cpu_time_total
+        elif event.key in whole():
+            part, time = whole()[event.key], event.cpu_time_total
         else:
             continue
         found[part] = found.get(part, 0.0) + time
@@ -86,31 +105,29 @@ def _sorted_by_part(events: Sequence[torch.autograd.profiler_util.FunctionEventA
 def markdown(profiles: Mapping[str, Mapping[str, float]]) -> str:
     """Return the table, a line a part."""
     names = list(dict.fromkeys(part for found in profiles.values() for part in found if part != "everything"))
-    lines = [f"| ms a step | {' | '.join(profiles)} |", "|---" * (len(profiles) + 1) + "|"]
-    for part in [*names, "everything"]:
-        cells = (
-            f"{found[part]:.2f} ({found[part] / found['everything']:.0%})" if part in found else ""
-            for found in profiles.values()
+    rows = [
+        (
+            part,
+            *(
+                f"{found[part]:.2f} ({found[part] / found['everything']:.0%})" if part in found else ""
+                for found in profiles.values()
+            ),
         )
-        lines.append(f"| {part} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        for part in [*names, "everything"]
+    ]
+    return table(("ms a step", *profiles), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Profile, print the table and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hot_path", description=main.__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="which (default: all)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
+    parser.add_argument("--steps", type=positive, help="of each (default: as many as take a second or two)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "hot_path.json", help="the JSON file")
     args = parser.parse_args(argv)
-    profiles = {network: parts(network) for network in args.networks}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "machine": machine.describe() | {"threads": 1},
-        "bits": _BITS,
-        "batch": BATCH,
-        "milliseconds a step": profiles,
-    }
-    replace_file(args.output, json.dumps(content, indent=1) + "\n")
+    profiles = {network: parts(network, args.steps or STEPS[network]) for network in args.networks}
+    about = machine.describe() | {"threads": 1}
+    write(args.output, {"machine": about, "bits": BITS, "batch": BATCH, "milliseconds a step": profiles})
     print(markdown(profiles))
 
 

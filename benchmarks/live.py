@@ -14,38 +14,53 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.machine import processor
+from benchmarks.common.machine import processor
+from benchmarks.common.markdown import table
+from benchmarks.common.recording import RESULTS, write
 from releq_env.files import replace_file
 
-RESULTS = Path(__file__).parent / "results" / "live"
+
+class Run(NamedTuple):
+    """A search."""
+
+    algo: str
+    env: str
+    seed: int
+    timesteps: int = 4000
+
+    @property
+    def command(self) -> list[str]:
+        """The training command, without its log folder."""
+        options = f"--algo {self.algo} --env {self.env} --timesteps {self.timesteps} --seed {self.seed}"
+        return ["-m", "agents.train", *options.split()]
+
+
 RUNS = {
-    "mnist-ppo-seed7": ("ppo", "releq_env:ReLeQ-MNIST-v0", 7),
-    "mnist-recurrent_ppo-seed7": ("recurrent_ppo", "releq_env:ReLeQ-MNIST-v0", 7),
-    "mnist-random-seed7": ("random", "releq_env:ReLeQ-MNIST-v0", 7),
-    "cifar10-ppo-seed7": ("ppo", "releq_env:ReLeQ-CIFAR10-v0", 7),
+    "mnist-ppo-seed7": Run("ppo", "releq_env:ReLeQ-MNIST-v0", 7),
+    "mnist-recurrent_ppo-seed7": Run("recurrent_ppo", "releq_env:ReLeQ-MNIST-v0", 7),
+    "mnist-random-seed7": Run("random", "releq_env:ReLeQ-MNIST-v0", 7),
+    "cifar10-ppo-seed7": Run("ppo", "releq_env:ReLeQ-CIFAR10-v0", 7),
 }
-TIMESTEPS = 4000
-_KEPT = ("config.json", "best.json", "evaluations.csv", "report.md", "report.json", "time.json")
+"""By the name of their folder."""
+_KEPT = ("config.json", "best.json", "assignment.json", "evaluations.csv", "report.md", "report.json", "time.json")
 _PICTURES = ("episodes.png", "probabilities.png", "pareto.png")
+_HEADER = (
+    *("run", "assignment", "bits a layer", "relative accuracy: found", "confirmed", "best uniform found", "confirmed"),
+    *("episodes", "distinct evaluations", "retrained", "minutes"),
+)
 
 
-def command(name: str) -> list[str]:
-    """Return the training command of a run, without its log folder."""
-    algo, env, seed = RUNS[name]
-    return f"-m agents.train --algo {algo} --env {env} --timesteps {TIMESTEPS} --seed {seed}".split()
-
-
-def run(name: str, folder: Path) -> None:
+def search(run: Run, folder: Path) -> None:
     """Run a search, or the rest of one, and keep how long it took."""
     resumed = (folder / "config.json").exists()
-    where = ["-m", "agents.train", "--resume", str(folder)] if resumed else [*command(name), "--log-dir", str(folder)]
+    where = ["-m", "agents.train", "--resume", str(folder)] if resumed else [*run.command, "--log-dir", str(folder)]
     begun = time.time()
     subprocess.run([sys.executable, *where], check=True)
     if not resumed:  # the time of the rest of a run says nothing
         took = {"wall_seconds": round(time.time() - begun), "cores": os.cpu_count(), "processor": processor()}
-        replace_file(folder / "time.json", json.dumps(took, indent=2) + "\n")
+        write(folder / "time.json", took)
 
 
 def prune(folder: Path) -> None:
@@ -57,36 +72,29 @@ def prune(folder: Path) -> None:
             path.unlink()
 
 
-def table(results: Path) -> str:
+def summary(results: Path) -> str:
     """Return the table of all finished runs, as Markdown."""
-    lines = [
-        "| run | assignment | bits a layer | relative accuracy: found | confirmed | best uniform found | confirmed "
-        "| episodes | distinct evaluations | retrained | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+    finished = [results / name for name in RUNS if (results / name / "report.json").exists()]
+    return table(_HEADER, map(_row, finished), aligned=False)
+
+
+def _row(folder: Path) -> list[str]:
+    report = json.loads((folder / "report.json").read_text())
+    best = next(c for c in report["candidates"] if c["kind"] == "found")
+    uniform = [c for c in report["candidates"] if c["kind"] == "uniform"]
+    timing = folder / "time.json"
+    minutes = f"{json.loads(timing.read_text())['wall_seconds'] / 60:.1f}" if timing.exists() else ""
+    return [
+        f"[{folder.name}]({folder.name}/report.md)",
+        _bits(best),
+        f"{sum(best['bitwidths']) / len(best['bitwidths']):.2f}",
+        f"{best['relative_accuracy']:.4f}",
+        f"{best['confirmed_relative_accuracy']:.4f}",
+        _bits(max(uniform, key=lambda c: c["reward"])),
+        _bits(max(uniform, key=lambda c: c["confirmed_reward"])),
+        *(str(report["counts"][key]) for key in ("episodes", "distinct_evaluations", "retrained")),
+        minutes,
     ]
-    for name in RUNS:
-        folder = results / name
-        if not (folder / "report.json").exists():
-            continue
-        report = json.loads((folder / "report.json").read_text())
-        counts = report["counts"]
-        best = next(c for c in report["candidates"] if c["kind"] == "found")
-        uniform = [c for c in report["candidates"] if c["kind"] == "uniform"]
-        timing = folder / "time.json"
-        minutes = f"{json.loads(timing.read_text())['wall_seconds'] / 60:.1f}" if timing.exists() else ""
-        cells = [
-            f"[{name}]({name}/report.md)",
-            _bits(best),
-            f"{sum(best['bitwidths']) / len(best['bitwidths']):.2f}",
-            f"{best['relative_accuracy']:.4f}",
-            f"{best['confirmed_relative_accuracy']:.4f}",
-            _bits(max(uniform, key=lambda c: c["reward"])),
-            _bits(max(uniform, key=lambda c: c["confirmed_reward"])),
-            *(str(counts[key]) for key in ("episodes", "distinct_evaluations", "retrained")),
-            minutes,
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def _bits(candidate: dict[str, Any]) -> str:
@@ -98,21 +106,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=main.__doc__)
     # argparse checks the empty list against the choices, too
     parser.add_argument("runs", nargs="*", choices=[*RUNS, []], help="which runs (default: all)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS / "live", help="folder of the runs")
     args = parser.parse_args(argv)
     for name in args.runs or RUNS:
         folder = args.results / name
         if not (folder / "report.json").exists():
-            run(name, folder)
+            search(RUNS[name], folder)
             prune(folder)
     text = (
         "# Live searches\n\nMade by `python -m benchmarks.live`; each run is the command beside its name, "
         "and nothing else given:\n\n"
-        + "\n".join(f"- `{name}`: `python {' '.join(command(name))}`" for name in RUNS)
+        + "\n".join(f"- `{name}`: `python {' '.join(run.command)}`" for name, run in RUNS.items())
         + "\n\nAccuracies are on validation images, relative to full precision. Found: with the search's retraining "
         "seed. Confirmed: the mean of two unseen retraining seeds. The best uniform assignment is the one with the "
         "highest objective. A run shares the cache with those above it, so fewer of its evaluations are retrained.\n\n"
-        + table(args.results)
+        + summary(args.results)
         + "\n"
     )
     replace_file(args.results / "README.md", text)

@@ -9,25 +9,26 @@ raw numbers go to a JSON file.
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import machine
-from benchmarks.measuring import positive
-from benchmarks.stand_ins import TASK_OF, random_task
-from benchmarks.throughput import distinct
-from releq_env.evaluation import RetrainingEvaluator
-from releq_env.evaluation.stacked import StackedRetraining
-from releq_env.files import replace_file
+from benchmarks.common import machine
+from benchmarks.common.assignments import distinct
+from benchmarks.common.markdown import table
+from benchmarks.common.recording import RESULTS, command, positive, write
+from benchmarks.common.stand_ins import NETWORKS, random_task
+from releq_env.retraining.short import ShortRetraining
+from releq_env.workers.stacked import StackedPool
+from releq_env.workers.waiting import Waiting
 
-RESULTS = Path(__file__).parent / "results" / "stacked.json"
 MEANT_FOR_GPUS = "stacking is meant for GPUs; there is none here, so this measures it on the CPU"
 
 
@@ -36,7 +37,7 @@ class Settings:
     """What a run measures.
 
     Attributes:
-        network: A name in `benchmarks.stand_ins.TASK_OF`.
+        network: Out of `NETWORKS`.
         images: Of the training part.
         epochs: Passes over them, an evaluation.
         validation_images: How many each evaluation is measured on.
@@ -45,7 +46,7 @@ class Settings:
         single: How many one at a time, a round.
         rounds: Repetitions.
         device: Where.
-        precision: See `RetrainingEvaluator`.
+        precision: See `ShortRetraining`.
     """
 
     network: str = "lenet"
@@ -68,24 +69,25 @@ def run(settings: Settings) -> dict[str, object]:
         candidates and evaluations a minute; JSON-able.
     """
     task, pretrained = random_task(settings.network, settings.images, settings.validation_images)
-    evaluator = RetrainingEvaluator(
-        task,
-        pretrained,
-        retrain_images=settings.epochs * settings.images,
-        device=settings.device,
-        precision=settings.precision,
-    )
-    pool = StackedRetraining(evaluator, settings.most)
-    draw = distinct(settings.network, len(pretrained.layers))
-    warm = RetrainingEvaluator(
-        task, pretrained, retrain_images=256, device=settings.device, precision=settings.precision
-    )
-    warm.measure(next(draw))
+    how: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
+    retraining = ShortRetraining(task, pretrained, retrain_images=settings.epochs * settings.images, **how)
+    pool = StackedPool(retraining, settings.most)
+    draw = distinct(len(pretrained.layers), least=2, seed=settings.network)
     count = settings.stacked or pool.size
-    list(StackedRetraining(warm, pool.size).measure(list(itertools.islice(draw, min(count, pool.size))), 0))
-    sides: dict[str, tuple[int, Callable[[list[tuple[int, ...]]], object]]] = {
-        "stacked": (count, lambda assignments: list(pool.measure(assignments, 0))),
-        "single": (settings.single, lambda assignments: [evaluator.measure(bits) for bits in assignments]),
+
+    def stacked(pool: StackedPool, assignments: Sequence[tuple[int, ...]]) -> None:
+        list(pool.measure(Waiting(assignments), 0))
+
+    def single(retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]]) -> None:
+        for bits in assignments:
+            retraining.measure(bits)
+
+    warm = ShortRetraining(task, pretrained, retrain_images=256, **how)
+    single(warm, [next(draw)])
+    stacked(StackedPool(warm, pool.size), list(itertools.islice(draw, min(count, pool.size))))
+    sides: dict[str, tuple[int, Callable[[Sequence[tuple[int, ...]]], None]]] = {
+        "stacked": (count, partial(stacked, pool)),
+        "single": (settings.single, partial(single, retraining)),
     }
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(settings.rounds):
@@ -95,16 +97,16 @@ def run(settings: Settings) -> dict[str, object]:
             measure(chosen)  # ends with numbers in Python, and so when the device has ended
             seconds[side].append(time.perf_counter() - start)
     found: dict[str, object] = {
-        "device": _device(evaluator.device),
+        "device": _device(retraining.device),
         "cuda": torch.version.cuda,
-        "precision": str(evaluator.dtype).removeprefix("torch."),
+        "precision": str(retraining.dtype).removeprefix("torch."),
         "K": min(pool.size, count),
     }
     for side, (assignments, _) in sides.items():
         found[side] = {
             "evaluations": assignments,
             "seconds": seconds[side],
-            "images_a_second": [evaluator.retrain_images * assignments / value for value in seconds[side]],
+            "images_a_second": [retraining.retrain_images * assignments / value for value in seconds[side]],
             "evaluations_a_minute": [60 * assignments / value for value in seconds[side]],
         }
     return found
@@ -112,8 +114,7 @@ def run(settings: Settings) -> dict[str, object]:
 
 def markdown(found: Mapping[str, object]) -> str:
     """Return the medians as a table."""
-    lines = ["| | images a second | evaluations a minute |", "|---|---|---|"]
-    rates = {}
+    rows, rates = [], {}
     for side, label in (("stacked", f"stacked, K = {found['K']}"), ("single", "one at a time")):
         measured = found[side]
         assert isinstance(measured, Mapping)
@@ -121,15 +122,16 @@ def markdown(found: Mapping[str, object]) -> str:
             statistics.median(measured[name]) for name in ("images_a_second", "evaluations_a_minute")
         )
         rates[side] = images
-        lines.append(f"| {label} | {images:,.0f} | {evaluations:,.2f} |")
-    return "\n".join([*lines, f"| ratio | {rates['stacked'] / rates['single']:.2f} | |"])
+        rows.append((label, f"{images:,.0f}", f"{evaluations:,.2f}"))
+    rows.append(("ratio", f"{rates['stacked'] / rates['single']:.2f}", ""))
+    return table(("", "images a second", "evaluations a minute"), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the JSON."""
     default = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stacked", description=main.__doc__)
-    parser.add_argument("--network", choices=TASK_OF, default=default.network)
+    parser.add_argument("--network", choices=NETWORKS, default=default.network)
     parser.add_argument("--images", type=positive, default=default.images, help="of the training part (%(default)s)")
     parser.add_argument("--epochs", type=positive, default=default.epochs, help="an evaluation (%(default)s)")
     parser.add_argument("--validation-images", type=positive, default=default.validation_images, help="(%(default)s)")
@@ -139,26 +141,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive, default=default.rounds, help="repetitions (%(default)s)")
     parser.add_argument("--device", default=default.device, help="(default: CUDA where there is one)")
     parser.add_argument("--precision", default=default.precision, help="fp32, bf16 or auto (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
+    parser.add_argument("--output", type=Path, default=RESULTS / "stacked.json", help="the JSON file")
     arguments = vars(parser.parse_args(argv))
     output = arguments.pop("output")
     settings = Settings(**arguments)
     if settings.device == "auto" and not torch.cuda.is_available():
         print(MEANT_FOR_GPUS, file=sys.stderr)
     found = run(settings)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    record = {"command": _command(settings), "machine": machine.describe(), "settings": asdict(settings)}
-    replace_file(output, json.dumps(record | found, indent=2) + "\n")
+    asked = asdict(settings)
+    how = command("benchmarks.stacked", asked)
+    write(output, {"command": how, "machine": machine.describe(), "settings": asked, **found})
     print(f"{found['device']}, {settings.network}, {settings.epochs} epochs of {settings.images} images\n")
     print(markdown(found))
     print(f"written: {output}", file=sys.stderr)
-
-
-def _command(settings: Settings) -> str:
-    given = {name: value for name, value in asdict(settings).items() if value is not None}
-    return " ".join(
-        ["python -m benchmarks.stacked", *(f"--{name.replace('_', '-')} {value}" for name, value in given.items())]
-    )
 
 
 def _device(device: torch.device) -> str:

@@ -12,17 +12,33 @@ from releq_env.registration import register_envs
 
 if TYPE_CHECKING:
     from releq_env.env import ReLeQEnv
+    from releq_env.problem import Problem
     from releq_env.sb3_vec_env import ReLeQVecEnv
+    from releq_env.tables import AccuracyTable
     from releq_env.tasks import TASKS, Task
     from releq_env.vector_env import ReLeQVectorEnv
-    from releq_env.wrappers import ContinuousAction, OneShot
+    from releq_env.wrappers import ContinuousAction, OneShot, WithinMask
 
 __version__ = "0.1.0"
-__all__ = ["TASKS", "ContinuousAction", "OneShot", "ReLeQEnv", "ReLeQError", "ReLeQVectorEnv", "Task", "__version__"]
+__all__ = [
+    "TASKS",
+    "AccuracyTable",
+    "ContinuousAction",
+    "OneShot",
+    "Problem",
+    "ReLeQEnv",
+    "ReLeQError",
+    "ReLeQVectorEnv",
+    "Task",
+    "WithinMask",
+    "__version__",
+]
 if importlib.util.find_spec("stable_baselines3") is not None:  # an extra; `import *` works without it
     __all__ += ["ReLeQVecEnv"]
 
 _LAZY = {
+    "AccuracyTable": "releq_env.tables",
+    "Problem": "releq_env.problem",
     "ReLeQEnv": "releq_env.env",
     "ReLeQVectorEnv": "releq_env.vector_env",
     "ReLeQVecEnv": "releq_env.sb3_vec_env",
@@ -30,6 +46,7 @@ _LAZY = {
     "Task": "releq_env.tasks",
     "OneShot": "releq_env.wrappers",
     "ContinuousAction": "releq_env.wrappers",
+    "WithinMask": "releq_env.wrappers",
 }
 
 

@@ -50,9 +50,28 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Emulated bf16 is slower than fp32. The names of these probes are private in torch.
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    # Emulated bf16 is slower than fp32.
+    return bool(_matrix_extensions())
+
+
+def instruction_set(device: torch.device | None = None) -> str:
+    """Return what tells processors apart that may round differently, e.g. `"Intel+AVX512+amx_tile+avx512_bf16"`.
+
+    Args:
+        device: Where it is computed; `None` is the CPU. A GPU is told by its name.
+    """
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    # Libraries of matrix products choose their code by the vendor, too. Older versions of torch do not know it.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    vendor = str(capabilities.get("cpu_name", "unknown")).split(" ")[0]
+    return "+".join([vendor, torch.backends.cpu.get_cpu_capability(), *_matrix_extensions()])
+
+
+def _matrix_extensions() -> list[str]:
+    """Return which of the instructions that compute in bf16 the processor has."""
+    # The names of these probes are private in torch.
+    return [name for name in ("amx_tile", "avx512_bf16") if getattr(torch.cpu, f"_is_{name}_supported", bool)()]
 
 
 def cores() -> int:

@@ -1,6 +1,7 @@
 """The one exception of the package that stands for a mistake in what was given."""
 
 from collections.abc import Iterable
+from numbers import Real
 
 
 class ReLeQError(ValueError):
@@ -8,6 +9,12 @@ class ReLeQError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # what libraries beneath say may have several lines
+
+
+def short(given: object) -> str:
+    """Return what was given in one line that can be read."""
+    text = " ".join(repr(given)[:1000].split())
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def check_choice(kind: str, given: object, accepted: Iterable[str]) -> None:
@@ -23,4 +30,17 @@ def check_choice(kind: str, given: object, accepted: Iterable[str]) -> None:
     """
     names = tuple(accepted)
     if not isinstance(given, str) or given not in names:
-        raise ReLeQError(f"unknown {kind} {given!r}; choose one of: {', '.join(names)}")
+        raise ReLeQError(f"unknown {kind} {short(given)}; choose one of: {', '.join(names)}")
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float if it lies in (0, 1].
+
+    Raises:
+        ReLeQError: If it does not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ReLeQError(f"{name}={short(value)} is not a number; give one in (0, 1]")
+    if not 0.0 < float(value) <= 1.0:
+        raise ReLeQError(f"{name}={value!r} is out of range; give a number in (0, 1]")
+    return float(value)

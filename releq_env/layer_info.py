@@ -15,6 +15,7 @@ class LayerInfo:
         weights: Number of weights, without the bias.
         macs: Multiply-accumulates for one input.
         std: Standard deviation of the full-precision weights.
+        scales: Scale factors that the quantizer stores for it: 1 a tensor, or n one an output channel.
     """
 
     name: str
@@ -24,3 +25,4 @@ class LayerInfo:
     weights: int
     macs: int
     std: float
+    scales: int = 1

@@ -54,6 +54,7 @@ class Observer:
         )
         scale = static.max(axis=0)
         self.static = (static / np.where(scale > 0, scale, 1.0)).astype(np.float32)
+        self.static.flags.writeable = False
         high = np.ones(len(FEATURES) + self.history * len(layers), dtype=np.float32)
         # Just above the bound: a float32 quotient may round up.
         high[FEATURES.index("a")] = np.nextafter(np.float32(1.0 / full_precision_accuracy), np.float32(np.inf))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from releq_env.errors import ReLeQError
+
 
 def cache_folder() -> Path:
     """Return `RELEQ_CACHE` if it is set, else the platform's cache folder for this package."""
@@ -12,5 +14,11 @@ def cache_folder() -> Path:
 
 
 def data_folder(data_root: str | os.PathLike[str] | None = None) -> Path:
-    """Return `data_root`, else `RELEQ_DATA`, else the folder `data` in the cache folder."""
+    """Return `data_root`, else `RELEQ_DATA`, else the folder `data` in the cache folder.
+
+    Raises:
+        ReLeQError: If `data_root` is not a path.
+    """
+    if data_root is not None and not isinstance(data_root, str | os.PathLike):
+        raise ReLeQError(f"data_root={data_root!r} is not a path; give the folder of the data")
     return Path(data_root or os.environ.get("RELEQ_DATA") or cache_folder() / "data").expanduser()

@@ -19,22 +19,24 @@ def _summary(info: Mapping[str, Any]) -> str:
     return f"average bits {info['average_bits']:.2f}   q {info['state_of_quantization']:.3f}   accuracy {accuracy}"
 
 
-def render_ansi(
-    layers: Sequence[LayerInfo], bitwidths: Sequence[int], largest: int, position: int, info: Mapping[str, Any]
-) -> str:
-    """Return one line a layer (`>` marks the layer at hand) and a summary."""
+def render_ansi(layers: Sequence[LayerInfo], largest: int, info: Mapping[str, Any]) -> str:
+    """Return one line a layer (`>` marks the layer at hand) and a summary.
+
+    Args:
+        layers: Of the problem.
+        largest: The largest bitwidth there is.
+        info: Of the environment.
+    """
     width = max(len(layer.name) for layer in layers)
     lines = [
-        f"{'>' if index == position else ' '} {layer.name:<{width}}  {bits} {'█' * bits}{'·' * (largest - bits)}  "
+        f"{'>' if index == info['layer'] else ' '} {layer.name:<{width}}  {bits} {'█' * bits}{'·' * (largest - bits)}  "
         f"{layer.weights:>9,} weights"
-        for index, (layer, bits) in enumerate(zip(layers, bitwidths, strict=True))
+        for index, (layer, bits) in enumerate(zip(layers, info["bitwidths"].tolist(), strict=True))
     ]
     return "\n".join([*lines, "  " + _summary(info)])
 
 
-def render_rgb(
-    layers: Sequence[LayerInfo], bitwidths: Sequence[int], largest: int, position: int, info: Mapping[str, Any]
-) -> NDArray[np.uint8]:
+def render_rgb(layers: Sequence[LayerInfo], largest: int, info: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Return the same as an image, uint8, shape `(height, 640, 3)`."""
     # Pillow comes with torchvision; imported here because most environments are never drawn.
     from PIL import Image, ImageDraw, ImageFont
@@ -43,9 +45,9 @@ def render_rgb(
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=14)
     left, right = 130, _WIDTH - 150
-    for index, (layer, bits) in enumerate(zip(layers, bitwidths, strict=True)):
+    for index, (layer, bits) in enumerate(zip(layers, info["bitwidths"].tolist(), strict=True)):
         top = _MARGIN + index * _ROW
-        colour = _CURRENT if index == position else _BAR
+        colour = _CURRENT if index == info["layer"] else _BAR
         draw.text((_MARGIN, top + 5), layer.name, fill=_INK, font=font)
         draw.rectangle((left, top, right, top + _ROW - 10), fill=_TRACK)
         draw.rectangle((left, top, left + (right - left) * bits / largest, top + _ROW - 10), fill=colour)

@@ -1,9 +1,9 @@
 """Objectives: how good an assignment is, from its relative accuracy a and its cost q."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -15,12 +15,18 @@ Objective = Callable[[float, float], float]
 """`(a, q) -> objective`, with a the State of Relative Accuracy and q the State of Quantization."""
 
 
+_ROUNDING = 1e-9  # costs closer than this are the same
+
+
 class ReleasedConstants(NamedTuple):
     """Constants of the reward in the authors' released code, which differ by data set."""
 
     threshold: float
     A: float
     B: float
+
+
+LENET_CONSTANTS = ReleasedConstants(threshold=0.8, A=0.6, B=3.0)
 
 
 def constrained(a: float, q: float, *, min_relative_accuracy: float, A: float = 0.2) -> float:
@@ -50,60 +56,71 @@ def difference(a: float, q: float) -> float:
     return a - q
 
 
-def released(a: float, q: float, *, smallest: int, largest: int, constants: ReleasedConstants) -> float:
-    """The reward in the authors' released code."""
+def released(a: float, q: float, *, cheapest: float, constants: ReleasedConstants) -> float:
+    """The reward in the authors' released code; they have `b_min / b_max` for the cost of the cheapest assignment."""
     threshold, A, B = constants
     if a < threshold:
         return -1.0
-    x = max(q - smallest / largest, 0.0)
+    x = max(q - cheapest, 0.0)
+    if x < _ROUNDING:
+        x = 0.0  # a small power would make much of it
     return 2.0 * ((1.0 - x**A) * max(a, threshold) ** (B / max(a, threshold)) - 0.5)
 
 
-REWARDS = ("constrained", "shaped", "ratio", "difference", "released")
+@dataclass(frozen=True)
+class RewardSettings:
+    """What a reward may depend on besides a and q.
+
+    Attributes:
+        min_relative_accuracy: The accuracy constraint, in (0, 1].
+        cheapest: q of the cheapest assignment, in (0, 1].
+        released_constants: Constants of `released`.
+    """
+
+    min_relative_accuracy: float
+    cheapest: float
+    released_constants: ReleasedConstants
 
 
-def make_objective(
-    reward: str | Objective,
-    *,
-    min_relative_accuracy: float,
-    bitwidths: Sequence[int],
-    max_cost: float | None,
-    released_constants: ReleasedConstants,
-) -> Objective:
+REWARDS: dict[str, Callable[[RewardSettings], Objective]] = {
+    "constrained": lambda settings: partial(constrained, min_relative_accuracy=settings.min_relative_accuracy),
+    "shaped": lambda settings: shaped,
+    "ratio": lambda settings: ratio,
+    "difference": lambda settings: difference,
+    "released": lambda settings: partial(released, cheapest=settings.cheapest, constants=settings.released_constants),
+}
+"""By name: settings -> objective. Add one of your own and its name is accepted as `reward=`."""
+
+
+def check_reward(reward: object) -> None:
+    """Raise `ReLeQError` if this is neither a name in `REWARDS` nor a function of two numbers that gives one."""
+    if callable(reward):
+        _try(reward)
+    else:
+        check_choice("reward", reward, REWARDS)
+
+
+def make_objective(reward: str | Objective, settings: RewardSettings, max_cost: float | None = None) -> Objective:
     """Return the objective function.
 
     Args:
         reward: A name in `REWARDS`, or any `(a, q) -> float`.
-        min_relative_accuracy: The accuracy constraint of `constrained`.
-        bitwidths: The bitwidths the agent chooses from, ascending.
-        max_cost: Upper bound on q, or `None`. Above it the objective is negative, in [-1, 0), and
-            lower the further q is above it.
-        released_constants: Constants of `released`.
+        settings: What a named one depends on.
+        max_cost: Upper bound on q, or `None`. Above it the objective is `min(objective, -1) - (q - max_cost)`: lower
+            than any at or above -1, and lower the further q is above the bound.
 
     Raises:
-        ReLeQError: If the name is unknown.
+        ReLeQError: If the name is unknown, or the function fails.
     """
-    named: dict[str, Objective]
-    if callable(reward):
-        objective = reward
-        _try(objective)
-    else:
-        check_choice("reward", reward, REWARDS)
-        named = {
-            "constrained": partial(constrained, min_relative_accuracy=min_relative_accuracy),
-            "shaped": shaped,
-            "ratio": ratio,
-            "difference": difference,
-            "released": partial(released, smallest=bitwidths[0], largest=bitwidths[-1], constants=released_constants),
-        }
-        objective = named[reward]
+    check_reward(reward)
+    objective = reward if callable(reward) else REWARDS[reward](settings)
     return objective if max_cost is None else partial(_bounded, objective=objective, max_cost=max_cost)
 
 
-def _try(objective: Objective) -> None:
+def _try(objective: Callable[..., object]) -> None:
     accepted = "give a function of two numbers, (a, q), that returns a number"
     try:
-        value = float(objective(1.0, 1.0))
+        value = float(objective(1.0, 1.0))  # type: ignore[arg-type]  # what it returns is checked here
     except Exception as error:  # a user's function may raise anything
         raise ReLeQError(
             f"reward={objective!r} failed at a=1, q=1 ({type(error).__name__}: {error}); {accepted}"
@@ -122,23 +139,9 @@ def exceeds(q: NDArray[np.float64], max_cost: float) -> NDArray[np.bool_]: ...
 
 def exceeds(q: float | NDArray[np.float64], max_cost: float) -> bool | NDArray[np.bool_]:
     """Return whether a cost, or each of several, is above the bound; rounding puts none above it that meets it."""
-    return q > max_cost + 1e-9
+    return q > max_cost + _ROUNDING
 
 
 def _bounded(a: float, q: float, *, objective: Objective, max_cost: float) -> float:
-    if exceeds(q, max_cost):
-        return min(-(q - max_cost), objective(a, q))
-    return objective(a, q)
-
-
-def check_fraction(name: str, value: object) -> float:
-    """Return `value` as a float if it lies in (0, 1].
-
-    Raises:
-        ReLeQError: If it does not.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ReLeQError(f"{name}={value!r} is not a number; give one in (0, 1]")
-    if not 0.0 < float(value) <= 1.0:
-        raise ReLeQError(f"{name}={value!r} is out of range; give a number in (0, 1]")
-    return float(value)
+    value = objective(a, q)
+    return min(value, -1.0) - (q - max_cost) if exceeds(q, max_cost) else value

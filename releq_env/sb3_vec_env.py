@@ -1,15 +1,16 @@
 """Environments side by side for Stable-Baselines3, with one `evaluate_many` a step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from releq_env.env import ReLeQEnv
-from releq_env.errors import ReLeQError
-from releq_env.evaluation import Evaluation, Evaluator
+from releq_env.errors import ReLeQError, short
+from releq_env.evaluation import Evaluator
+from releq_env.problem import Problem
 from releq_env.wrappers import STEPS_THAT_KEEP_THE_ACTION, looks_ahead
 
 try:
@@ -19,8 +20,6 @@ try:
 except ModuleNotFoundError as error:
     raise ReLeQError(f'ReLeQVecEnv needs Stable-Baselines3 ({error}); pip install "releq_env[agents]"') from error
 
-_Assignment = tuple[int, ...]
-
 STEPS_THAT_KEEP_THE_ACTION.add(Monitor.step)
 
 
@@ -28,12 +27,12 @@ class ReLeQVecEnv(DummyVecEnv):
     """Several `ReLeQEnv` side by side for Stable-Baselines3, with one `evaluate_many` a step.
 
     Gives the trajectories that `DummyVecEnv` gives over the same environments. They share one
-    evaluator, which gets at once all that a step needs measured, repeats once; a step that fails
-    there, or for a wrong action, has not been taken in any of them.
+    evaluator, which gets at once all that a step needs measured; a step that fails there, or for a
+    wrong action, has not been taken in any of them.
 
     A wrapper that changes actions keeps its environment out of this, and the environment measures for
-    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv`, `OneShot` and
-    `ContinuousAction` have.
+    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv`, `OneShot`,
+    `ContinuousAction` and `WithinMask` have.
 
     Example:
         >>> from releq_env import ReLeQVecEnv
@@ -41,12 +40,12 @@ class ReLeQVecEnv(DummyVecEnv):
         >>> from stable_baselines3.common.env_util import make_vec_env
         >>> venv = make_vec_env("releq_env:ReLeQ-Digits-v0", n_envs=8, vec_env_cls=ReLeQVecEnv, seed=0)
         >>> model = PPO("MlpPolicy", venv, n_steps=64, gamma=1.0).learn(1000)
-        >>> venv.releq_envs[0].evaluator.distinct_evaluations
+        >>> venv.evaluator.distinct_evaluations
 
     Args:
         env_fns: Functions that each make an environment. All get the evaluator of the first, and
-            their own is closed, if the `fingerprint` of both says that they measure the same. An
-            evaluator without a fingerprint is kept, and asked for itself.
+            their own is closed, if the `fingerprint` of both says that they measure the same. Those of
+            a source without a fingerprint share one only if they were made with one problem.
 
     Attributes:
         releq_envs: The environments without their wrappers.
@@ -58,12 +57,22 @@ class ReLeQVecEnv(DummyVecEnv):
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
         if not isinstance(env_fns, Sequence) or not env_fns or not all(map(callable, env_fns)):
             raise ReLeQError(
-                f"ReLeQVecEnv got {env_fns!r}; give a list of functions that each make an environment, "
+                f"ReLeQVecEnv got {short(env_fns)}; give a list of functions that each make an environment, "
                 'such as [lambda: gym.make("releq_env:ReLeQ-Digits-v0")] * 8'
             )
         self.releq_envs: list[ReLeQEnv] = []
         super().__init__([partial(self._made, make) for make in env_fns])
         self._looks_ahead = [looks_ahead(env) for env in self.envs]
+
+    @property
+    def problem(self) -> Problem:
+        """The problem of the first environment."""
+        return self.releq_envs[0].problem
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of the first environment, which is that of all where a fingerprint tells what they measure."""
+        return self.problem.evaluator
 
     def step_wait(self) -> VecEnvStepReturn:
         """Measure what this step needs, all at once, then take it.
@@ -73,22 +82,16 @@ class ReLeQVecEnv(DummyVecEnv):
         """
         if np.shape(self.actions)[:1] != (self.num_envs,):
             raise gym.error.InvalidAction(
-                f"actions {' '.join(repr(self.actions).split())} do not fit; give {self.num_envs}, one an environment"
+                f"actions {short(self.actions)} do not fit; give {self.num_envs}, one an environment"
             )
-        evaluators = [env.evaluator for env in self.releq_envs]
-        prefetched = {id(evaluator): _Prefetched(evaluator) for evaluator in evaluators}
-        for assignments_of_step, evaluator, action in zip(self._looks_ahead, evaluators, self.actions, strict=True):
+        wanted: dict[Evaluator, list[tuple[int, ...]]] = {}
+        for assignments_of_step, env, action in zip(self._looks_ahead, self.releq_envs, self.actions, strict=True):
             if assignments_of_step is not None:
-                prefetched[id(evaluator)].wanted += assignments_of_step(action)
-        for each in prefetched.values():
-            each.fetch()
-        try:
-            for env, evaluator in zip(self.releq_envs, evaluators, strict=True):
-                env.evaluator = cast(Evaluator, prefetched[id(evaluator)])
-            return super().step_wait()
-        finally:
-            for env, evaluator in zip(self.releq_envs, evaluators, strict=True):
-                env.evaluator = evaluator
+                wanted.setdefault(env.evaluator, []).extend(assignments_of_step(action))
+        for evaluator, assignments in wanted.items():
+            if assignments:
+                evaluator.evaluate_many(assignments)  # remembered: the steps below find them
+        return super().step_wait()
 
     def _made(self, make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
         """Make the next environment. A second evaluator goes at once, so that networks do not pile up."""
@@ -100,16 +103,16 @@ class ReLeQVecEnv(DummyVecEnv):
                 "or take stable_baselines3's DummyVecEnv"
             )
         self.releq_envs.append(base)
-        first, own = self.releq_envs[0].evaluator, base.evaluator
-        if own is not first and self._measure_the_same(first, own):
+        own = base.evaluator
+        if own is not self.evaluator and self._measure_the_same(self.evaluator, own):
             own.close()
-            base.evaluator = first
+            base.share(self.evaluator)
         return env
 
     def _measure_the_same(self, first: Evaluator, other: Evaluator) -> bool:
         """Whether two evaluators are known to measure the same; if they are known not to, raise."""
-        expected, given = (getattr(evaluator, "fingerprint", None) for evaluator in (first, other))
-        if not isinstance(expected, Mapping) or not isinstance(given, Mapping):
+        expected, given = first.fingerprint, other.fingerprint
+        if expected is None or given is None:
             return False
         differing = sorted(name for name in {*expected, *given} if expected.get(name) != given.get(name))
         if differing:
@@ -118,25 +121,3 @@ class ReLeQVecEnv(DummyVecEnv):
                 "accuracies depend on; make all with the same arguments, or take stable_baselines3's DummyVecEnv"
             )
         return True
-
-
-class _Prefetched:
-    """An evaluator with evaluations at hand, for the time of a step."""
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.wanted: list[_Assignment] = []
-        self._evaluator = evaluator
-        self._known: dict[_Assignment, Evaluation] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._evaluator, name)
-
-    def fetch(self) -> None:
-        """Measure all that is wanted."""
-        if self.wanted:
-            wanted = list(dict.fromkeys(self.wanted))
-            self._known = dict(zip(wanted, self._evaluator.evaluate_many(wanted), strict=True))
-
-    def evaluate(self, bitwidths: Sequence[int]) -> Evaluation:
-        known = self._known.get(tuple(bitwidths))
-        return self._evaluator.evaluate(bitwidths) if known is None else known

@@ -1,4 +1,4 @@
-"""Other shapes of the same decision: all layers at once, and continuous actions."""
+"""Other shapes of the same decision: all layers at once, continuous actions, only open actions."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from releq_env.env import ReLeQEnv
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, short
 
 # Any other `step` may change the action, and so the assignment that it leads to.
 STEPS_THAT_KEEP_THE_ACTION: set[object] = {
@@ -39,7 +39,8 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], g
     """One step an episode: a `MultiDiscrete` action gives every layer the index of its bitwidth.
 
     Args:
-        env: A ReLeQ environment with `action_mode="flexible"` and `evaluate="episode"`.
+        env: A ReLeQ environment with `action_mode="flexible"` and `evaluate="episode"`, whose actions no wrapper
+            has given another shape.
 
     Raises:
         ReLeQError: If it is something else.
@@ -53,44 +54,57 @@ class OneShot(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], g
             raise ReLeQError(
                 f"OneShot got {env}; give a ReLeQ environment with action_mode='flexible' and evaluate='episode'"
             )
-        self.action_space = spaces.MultiDiscrete([len(base.bitwidths)] * len(base.layers))
+        if env.action_space != base.action_space:
+            raise ReLeQError(
+                f"OneShot got the action space {env.action_space}; put it right around the environment, other "
+                "wrappers of actions around it"
+            )
+        self._base = base
+        self.action_space = spaces.MultiDiscrete([len(choices) for choices in base.problem.choices])
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which bitwidths can be part of an assignment within `max_cost`, one layer after the other."""
-        base = cast(ReLeQEnv, self.unwrapped)
-        masks = []
-        for layer in range(len(base.layers)):
-            for bits in base.bitwidths:
-                cheapest = [base.bitwidths[0]] * len(base.layers)
-                cheapest[layer] = bits
-                masks.append(base.within_max_cost(cheapest))
+        problem, masks = self._base.problem, []
+        cheapest = problem.costs.argmin(axis=1)
+        for layer, choices in enumerate(problem.choices):
+            for choice in range(len(choices)):
+                chosen = cheapest.copy()
+                chosen[layer] = choice
+                masks.append(problem.keeps_max_cost(self._base.decision.bitwidths(chosen).tolist()))
         return np.array(masks)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Give all layers their bitwidths; the episode ends.
+        """Give all layers their bitwidths; the episode ends. A step that fails has not been taken.
 
         Raises:
             gymnasium.error.InvalidAction: If the action is outside the action space.
         """
-        indices = self._checked(action)
-        for index in indices[:-1]:
-            self.env.step(index)
-        observation, reward, terminated, truncated, info = self.env.step(indices[-1])
+        indices, before = self._checked(action), self._base.episode
+        try:
+            for index in indices[:-1]:
+                self.env.step(index)
+            observation, reward, terminated, truncated, info = self.env.step(indices[-1])
+        except BaseException:
+            self._base.episode = before
+            raise
         return observation, float(reward), terminated, truncated, info
 
     def assignments_of_step(self, action: Any) -> list[tuple[int, ...]]:
         """Return what `step(action)` would have measured; nothing if a wrapper inside may change actions."""
-        indices, base = self._checked(action), cast(ReLeQEnv, self.unwrapped)
+        indices, base = self._checked(action), self._base
         if looks_ahead(self.env) != base.assignments_of_step:
             return []
         base.assignments_of_step(indices[0])  # raises if a reset is needed
-        return [tuple(base.bitwidths[index] for index in indices)]
+        return [tuple(base.decision.bitwidths(indices).tolist())]
 
     def _checked(self, action: Any) -> NDArray[np.int64]:
-        indices = np.asarray(action)
-        if not self.action_space.contains(indices):
+        try:
+            indices = np.asarray(action)
+        except (TypeError, ValueError):  # rows of different lengths
+            indices = np.empty(0)
+        if indices.dtype.kind not in "iu" or not self.action_space.contains(indices):
             raise gym.error.InvalidAction(
-                f"action {action!r} is outside the action space; give one of {self.action_space}"
+                f"action {short(action)} is outside the action space; give one of {self.action_space}"
             )
         return indices
 
@@ -133,7 +147,7 @@ class ContinuousAction(
         values = np.asarray(action, dtype=np.float64)
         if values.shape != self._choices.shape or not np.isfinite(values).all():
             raise gym.error.InvalidAction(
-                f"action {action!r} is outside the action space; give one of {self.action_space}"
+                f"action {short(action)} is outside the action space; give one of {self.action_space}"
             )
         indices = np.rint((np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (self._choices - 1)).astype(np.int64)
         return indices if isinstance(self.env.action_space, spaces.MultiDiscrete) else indices[0]
@@ -142,3 +156,55 @@ class ContinuousAction(
         """Return what `step(action)` would have measured; nothing if a wrapper inside may change actions."""
         ahead = looks_ahead(self.env)
         return [] if ahead is None else ahead(self.action(action))
+
+
+class WithinMask(gym.Wrapper[NDArray[np.float32], Any, NDArray[np.float32], Any], gym.utils.RecordConstructorArgs):
+    """Replaces an action that is closed by the nearest one that is open: for agents that cannot mask.
+
+    An episode from the usual start then ends within `max_cost`. A step whose action was replaced has
+    the one that was given as `replaced_action` in its `info`.
+
+    Args:
+        env: An environment with a `Discrete` action space and a method `action_masks`.
+
+    Raises:
+        ReLeQError: If it is something else.
+    """
+
+    def __init__(self, env: gym.Env[NDArray[np.float32], Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        if not isinstance(env.unwrapped, ReLeQEnv) or env.action_space != env.unwrapped.action_space:
+            raise ReLeQError(
+                f"WithinMask got {env}; put it around a ReLeQ environment, other wrappers of actions around it"
+            )
+        self._base = env.unwrapped
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return the environment's masks."""
+        return self._base.action_masks()
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], Any, bool, bool, dict[str, Any]]:
+        """Take the step with an open action.
+
+        Raises:
+            gymnasium.error.InvalidAction: If the action is outside the action space.
+        """
+        given = self._base.decision.checked_action(action)
+        taken = self._open(given)
+        observation, reward, terminated, truncated, info = self.env.step(taken)
+        if taken != given:
+            info["replaced_action"] = np.int64(given)
+        return observation, reward, terminated, truncated, info
+
+    def assignments_of_step(self, action: Any) -> list[tuple[int, ...]]:
+        """Return what `step(action)` would have measured; nothing if a wrapper inside may change actions."""
+        ahead = looks_ahead(self.env)
+        return [] if ahead is None else ahead(self._open(self._base.decision.checked_action(action)))
+
+    def _open(self, given: int) -> int:
+        masks = self.action_masks()
+        if masks[given]:
+            return given
+        openings = np.flatnonzero(masks)
+        return int(openings[np.abs(openings - given).argmin()])  # of two as near the lower

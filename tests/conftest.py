@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import torch
 from hypothesis import settings
 
 import releq_env
-from releq_env.registration import ENVIRONMENTS
+from releq_env.layer_info import LayerInfo
+from releq_env.problem import Problem
+from releq_env.quantization import quantizable_layers
+from releq_env.registration import ENVIRONMENTS, OWN
 from releq_env.tasks.pretrained import SHIPPED
 from releq_env.tasks.task import TASKS
-from tests.fakes import FunctionEvaluator
+from tests.fakes import FULL_PRECISION, FakeSource, digits_problem, smooth_accuracy
 
 ROOT = Path(releq_env.__file__).parent.parent
+OF_PROBLEM = ("bitwidths", "reward", "cost", "max_cost", "min_relative_accuracy")
 _REAL_DATA = os.environ.get("RELEQ_DATA")
 
 # Tests share the machine with their own worker processes; two threads each would wait for one another.
@@ -56,23 +61,34 @@ def real_data() -> str:
 
 
 @pytest.fixture
-def fake() -> FunctionEvaluator:
-    return FunctionEvaluator()
+def fake() -> FakeSource:
+    return FakeSource()
 
 
 @pytest.fixture
-def make(fake: FunctionEvaluator) -> Iterator[Callable[..., Any]]:
-    """Make the Digits environment, without wrappers, over the fake evaluator."""
+def make(fake: FakeSource) -> Iterator[Callable[..., Any]]:
+    """Make an environment, without wrappers, over the fake source and the layers of Digits.
+
+    It takes the arguments of `ReLeQEnv`, those of its problem included.
+    """
     made: list[gym.Env[Any, Any]] = []
 
     def make_env(**kwargs: Any) -> Any:
-        env = gym.make("ReLeQ-Digits-v0", **({"evaluator": fake} | kwargs)).unwrapped
-        made.append(env)
-        return env
+        made.append(gym.make(OWN, **over(fake, kwargs)).unwrapped)
+        return made[-1]
 
     yield make_env
     for env in made:
         env.close()
+
+
+def over(source: FakeSource, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of an environment with those of its problem replaced by one over a source."""
+    if "problem" in kwargs:
+        return kwargs
+    of_problem = {name: value for name, value in kwargs.items() if name in OF_PROBLEM}
+    others = {name: value for name, value in kwargs.items() if name not in OF_PROBLEM}
+    return others | {"problem": digits_problem(source, **of_problem)}
 
 
 def shipped(task: str) -> bool:
@@ -80,21 +96,19 @@ def shipped(task: str) -> bool:
     return (SHIPPED / f"{task}.json").exists()
 
 
+@cache
+def layers_of(task: str) -> tuple[LayerInfo, ...]:
+    """Return the layers of a built-in task's network, which need not be trained for that."""
+    return quantizable_layers(TASKS[task].untrained(), TASKS[task].dataset.input_shape)
+
+
 @pytest.fixture
-def constructible(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
-    """Make every id constructible: where weights are not shipped, an untrained network stands in.
+def problem_of() -> Callable[[str], Problem]:
+    """Return a problem with the layers of an id's network and no training; an id without a network gets Digits'."""
 
-    Call it with an id; it returns whether the weights are the real ones.
-    """
-
-    def untrained(task: Any, data_root: object = None, checkpoint: object = None) -> tuple[Any, dict[str, float]]:
-        return task.network().eval(), {"validation_accuracy": 0.98}
-
-    def prepare(env_id: str) -> bool:
-        real = shipped(ENVIRONMENTS[env_id])
-        if not real:
-            monkeypatch.setattr("releq_env.tasks.pretraining.pretrain", untrained)
-        return real
+    def prepare(env_id: str) -> Problem:
+        layers = layers_of(ENVIRONMENTS.get(env_id, "digits"))
+        return Problem.from_function(len(layers), range(1, 9), smooth_accuracy, FULL_PRECISION, layers)
 
     return prepare
 
@@ -117,7 +131,7 @@ def python() -> Callable[..., str]:
     return run
 
 
-@pytest.fixture(params=list(ENVIRONMENTS))
+@pytest.fixture(params=[*ENVIRONMENTS, OWN])
 def env_id(request: pytest.FixtureRequest) -> str:
     """Every registered id."""
     return request.param

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from releq_env.devices import PRECISIONS, resolve_device, resolve_precision
+from releq_env.devices import PRECISIONS, instruction_set, resolve_device, resolve_precision
 from releq_env.errors import ReLeQError
 
 CPU = torch.device("cpu")
@@ -65,3 +65,14 @@ def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_precision_is_named() -> None:
     with pytest.raises(ReLeQError, match="unknown precision 'int4'.*auto, fp32, bf16"):
         resolve_precision("int4", CPU)
+
+
+def test_processors_that_round_differently_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {instruction_set(), instruction_set(CPU)}
+    assert len(seen) == 1
+    for amx in (True, False):
+        for capability in ("AVX2", "AVX512"):
+            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+            monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+            seen.add(instruction_set())
+    assert len(seen) in (4, 5)  # this processor may be one of the four

@@ -116,3 +116,12 @@ print(terminated, 0 < info["accuracy"] <= 1)
     location, result = done.stdout.splitlines()
     assert Path(location).is_relative_to(tmp_path / "site")
     assert result == "True True"
+
+
+def test_the_floors_that_are_tested_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    stated = [*project["dependencies"], *project["optional-dependencies"]["agents"]]
+    floors = {name: version for name, _, version in (each.partition(">=") for each in stated) if version}
+    lines = (ROOT / "tests" / "floors.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: tested[name].removesuffix(".0") for name in floors} == floors

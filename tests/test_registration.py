@@ -18,18 +18,24 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from releq_env.env import ReLeQEnv
-from releq_env.registration import ENVIRONMENTS, register_envs
+from releq_env.errors import ReLeQError
+from releq_env.problem import Problem
+from releq_env.registration import ENVIRONMENTS, OWN, register_envs
 from releq_env.tasks import TASKS
-from tests.fakes import FunctionEvaluator
+from tests.conftest import shipped
+from tests.fakes import bits_of, digits_problem
 
-DOCUMENTED = set(inspect.signature(ReLeQEnv).parameters)
+ARGUMENTS = {
+    *inspect.signature(ReLeQEnv).parameters,
+    *inspect.signature(Problem.from_task).parameters,
+} - {"arguments", "task"}
 
 
 @pytest.fixture
-def make_id(env_id: str, constructible: Callable[[str], bool]) -> Callable[..., Any]:
-    """Make the id at hand over a fake evaluator, which stands in for its data."""
-    constructible(env_id)
-    return lambda **kwargs: gym.make(env_id, **({"evaluator": FunctionEvaluator()} | kwargs))
+def make_id(env_id: str, problem_of: Callable[[str], Problem]) -> Callable[..., Any]:
+    """Make the id at hand over a problem that stands in for its own, with the same layers."""
+    problem = problem_of(env_id)
+    return lambda **kwargs: gym.make(env_id, problem=problem, **kwargs)
 
 
 def episode(env: Any, seed: int) -> list[Any]:
@@ -43,10 +49,7 @@ def episode(env: Any, seed: int) -> list[Any]:
 
 
 def assert_same(first: list[Any], second: list[Any]) -> None:
-    assert len(first) == len(second)
-    for (observation, *rest), (other, *others) in zip(first, second, strict=True):
-        np.testing.assert_array_equal(observation, other)
-        assert rest == others
+    np.testing.assert_equal(first, second)
 
 
 def test_every_task_has_an_id() -> None:
@@ -69,14 +72,14 @@ def test_registering_twice_says_nothing() -> None:
 def test_spec_is_json(env_id: str) -> None:
     spec = gym.spec(env_id)
     assert EnvSpec.from_json(spec.to_json()) == spec
-    assert json.loads(spec.to_json())["kwargs"] == {"task": ENVIRONMENTS[env_id]}
+    assert json.loads(spec.to_json())["kwargs"] == {"problem": ENVIRONMENTS.get(env_id)}
 
 
 def test_spec_of_a_configured_environment_is_json() -> None:
     env = gym.make("ReLeQ-Digits-v0", bitwidths=[2, 4], cost="energy", max_cost=0.75, cache=None, retrain_images=0)
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
-    assert again.unwrapped.bitwidths == (2, 4)
-    assert again.unwrapped.max_cost == 0.75
+    assert again.unwrapped.problem.choices == ((2, 4),) * 4
+    assert again.unwrapped.problem.max_cost == 0.75
     assert_same(episode(env, 0), episode(again, 0))
 
 
@@ -117,24 +120,47 @@ def test_pickled_in_mid_episode_it_goes_on_alike(make_id: Callable[..., Any]) ->
     env = make_id(evaluate="step", observation="history")
     env.reset(seed=1)
     env.step(1)
-    copy = pickle.loads(pickle.dumps(env))
+    other = pickle.loads(pickle.dumps(env))
     steps = env.unwrapped.episode_steps - 1
-    assert_same([env.step(i % 3) for i in range(steps)], [copy.step(i % 3) for i in range(steps)])
+    assert_same([env.step(i % 3) for i in range(steps)], [other.step(i % 3) for i in range(steps)])
 
 
 def test_an_episode_ends_by_itself(make_id: Callable[..., Any]) -> None:
     env = make_id()
     trace = episode(env, 0)
-    assert len(trace) == 1 + len(env.unwrapped.layers)
+    assert len(trace) == 1 + env.unwrapped.problem.num_layers
     assert trace[-1][2] is True
     assert "is_success" in trace[-1][4]
 
 
-def test_the_defaults_are_those_of_the_task(make_id: Callable[..., Any], env_id: str) -> None:
-    env = make_id().unwrapped
-    assert env.task is TASKS[ENVIRONMENTS[env_id]]
-    assert env.min_relative_accuracy == env.task.min_relative_accuracy
-    assert env.bitwidths == tuple(range(1, 9))
+@pytest.mark.parametrize("env_id", [env_id for env_id, task in ENVIRONMENTS.items() if shipped(task)])
+def test_the_defaults_are_those_of_the_task(env_id: str, problem_of: Callable[[str], Problem]) -> None:
+    env: Any = gym.make(env_id, cache=None).unwrapped
+    task = TASKS[ENVIRONMENTS[env_id]]
+    problem = env.problem
+    assert (problem.name, problem.quantizer, problem.reward, problem.cost) == (
+        task.name,
+        "lsq",
+        "constrained",
+        "mean_bits",
+    )
+    assert problem.min_relative_accuracy == task.min_relative_accuracy
+    assert problem.choices == (tuple(range(1, 9)),) * problem.num_layers
+    assert [layer.name for layer in problem.layers] == [layer.name for layer in problem_of(env_id).layers]
+    assert [layer.scales for layer in problem.layers] == [layer.n for layer in problem.layers]
+
+
+def test_the_id_for_ones_own_problem_needs_one() -> None:
+    for kwargs in ({}, {"problem": None}, {"cost": "energy"}):
+        with pytest.raises(ReLeQError, match=r"problem= is missing; give a releq_env.Problem") as raised:
+            gym.make(OWN, **kwargs)
+        assert "\n" not in str(raised.value)
+
+
+def test_any_id_takes_a_problem_in_place_of_its_own() -> None:
+    problem = digits_problem(bitwidths=[2, 4])
+    env: Any = gym.make("releq_env:ReLeQ-SVHN-v0", problem=problem).unwrapped
+    assert env.problem is problem
 
 
 @pytest.mark.parametrize(
@@ -162,8 +188,7 @@ def test_the_defaults_are_those_of_the_task(make_id: Callable[..., Any], env_id:
         {"parallel": "processes"},
         {"workers": 2},
         {"render_mode": "ansi"},
-        {"task": "digits"},
-        {"evaluator": FunctionEvaluator()},
+        {"problem": "digits"},
     ],
     ids=str,
 )
@@ -180,10 +205,10 @@ def test_every_argument(kwargs: dict[str, Any], tmp_path: Any, monkeypatch: pyte
 
 def test_every_argument_is_tested_and_documented() -> None:
     marks = [mark for mark in test_every_argument.pytestmark if mark.name == "parametrize"]
-    assert {name for kwargs in marks[0].args[1] for name in kwargs} == DOCUMENTED
+    assert {name for kwargs in marks[0].args[1] for name in kwargs} == ARGUMENTS
     documentation = inspect.getdoc(ReLeQEnv) or ""
     arguments = documentation.split("Args:")[1].split("Raises:")[0]
-    assert set(re.findall(r"^    (\w+): ", arguments, re.MULTILINE)) == DOCUMENTED
+    assert set(re.findall(r"^    (\w+): ", arguments, re.MULTILINE)) == ARGUMENTS
 
 
 def test_every_id_is_documented(env_id: str) -> None:
@@ -226,7 +251,7 @@ def test_subprocesses(start_method: str, tmp_path: Any) -> None:
     finally:
         env.close()
     assert dones.all()
-    assert infos[0]["bitwidths"] == (2, 2, 3, 2)
+    assert bits_of(infos[0]) == (2, 2, 3, 2)
     local = gym.make("ReLeQ-Digits-v0", retrain_images=64, cache=None)
     local.reset()
     for action in (1, 1, 2, 1):
@@ -237,16 +262,15 @@ def test_subprocesses(start_method: str, tmp_path: Any) -> None:
 
 @pytest.mark.slow
 def test_the_real_thing(env_id: str, real_data: str) -> None:
-    from releq_env.errors import ReLeQError
-    from tests.conftest import shipped
-
+    if env_id == OWN:
+        pytest.skip("it has no task")
     task = TASKS[ENVIRONMENTS[env_id]]
     if not shipped(task.name):
         pytest.skip(f"no weights of {task.name} are shipped")
     env = gym.make(env_id, data_root=real_data, retrain_images=1280, bitwidths=[2, 8])
     env.reset(seed=0)
     try:
-        for _ in env.unwrapped.layers:
+        for _ in env.unwrapped.problem.layers:
             *_, terminated, _, info = env.step(1)
     except ReLeQError as error:
         if "downloading it failed" in str(error):

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -51,7 +52,17 @@ def test_human_prints_after_every_step(make: Callable[..., Any], capsys: pytest.
     env.step(0)
     assert "> conv2" in capsys.readouterr().out
     assert env.render() is None
-    assert "> conv2" in capsys.readouterr().out
+    assert capsys.readouterr().out == ""  # that state is printed already
+
+
+def test_human_mode_prints_each_state_once(make: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    env = gym.make("ReLeQ-v0", problem=make().problem, render_mode="human")
+    env.reset()
+    for action in range(4):
+        env.render()
+        env.step(action)
+    env.render()
+    assert capsys.readouterr().out.count("average bits") == 5
 
 
 def test_without_a_mode_it_warns_and_returns_nothing(make: Callable[..., Any]) -> None:

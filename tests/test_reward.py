@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, check_fraction
 from releq_env.reward import (
     REWARDS,
     Objective,
     ReleasedConstants,
-    check_fraction,
+    RewardSettings,
     constrained,
     difference,
     make_objective,
@@ -24,13 +24,7 @@ LENET = ReleasedConstants(threshold=0.8, A=0.6, B=3.0)
 
 
 def objective(reward: str | Objective, max_cost: float | None = None) -> Objective:
-    return make_objective(
-        reward,
-        min_relative_accuracy=0.9,
-        bitwidths=(2, 4, 8),
-        max_cost=max_cost,
-        released_constants=LENET,
-    )
+    return make_objective(reward, RewardSettings(0.9, cheapest=0.25, released_constants=LENET), max_cost)
 
 
 def test_constrained_where_the_accuracy_is_kept() -> None:
@@ -71,14 +65,15 @@ def test_ratio_and_difference() -> None:
 def test_released() -> None:
     x = 0.5 - 2 / 8
     expected = 2 * ((1 - x**0.6) * 0.9 ** (3 / 0.9) - 0.5)
-    assert released(0.9, 0.5, smallest=2, largest=8, constants=LENET) == pytest.approx(expected)
-    assert released(0.79, 0.5, smallest=2, largest=8, constants=LENET) == -1.0
-    # Smallest bits everywhere at full accuracy is the most that it pays.
-    assert released(1.0, 0.25, smallest=2, largest=8, constants=LENET) == pytest.approx(1.0)
+    assert released(0.9, 0.5, cheapest=0.25, constants=LENET) == pytest.approx(expected)
+    assert released(0.79, 0.5, cheapest=0.25, constants=LENET) == -1.0
+    # The cheapest assignment at full accuracy is the most that it pays.
+    assert released(1.0, 0.25, cheapest=0.25, constants=LENET) == pytest.approx(1.0)
 
 
-def test_released_takes_a_cost_that_rounding_put_below_the_smallest() -> None:
-    value = released(1.0, math.nextafter(0.25, 0), smallest=2, largest=8, constants=LENET)
+@pytest.mark.parametrize("towards", [0.0, 1.0])
+def test_released_takes_a_cost_that_rounding_put_beside_the_cheapest(towards: float) -> None:
+    value = released(1.0, math.nextafter(0.25, towards), cheapest=0.25, constants=LENET)
     assert value == pytest.approx(1.0)
 
 
@@ -107,20 +102,52 @@ def test_max_cost(name: str, a: float, q: float, max_cost: float) -> None:
     reward = (lambda a, q: 5.0 + a) if name == "own" else name
     bounded, free = objective(reward, max_cost)(a, q), objective(reward)(a, q)
     if q > max_cost + 1e-8:
-        assert bounded < 0
-        assert bounded <= free
+        assert bounded == pytest.approx(min(free, -1.0) - (q - max_cost))
+        assert bounded < min(free, -1.0)
     elif q <= max_cost:
         assert bounded == free
 
 
 def test_above_max_cost_further_is_worse() -> None:
     bounded = objective("ratio", 0.25)
-    assert 0 > bounded(1.0, 0.3) > bounded(1.0, 0.9) >= -1
+    assert -1 > bounded(1.0, 0.3) > bounded(1.0, 0.9)
+    assert bounded(1.0, 0.3) == pytest.approx(-1.05)
+    # Whatever the accuracy: only the cost counts there.
+    assert bounded(0.1, 0.3) == bounded(1.0, 0.3)
+
+
+def test_a_reward_below_minus_one_stays_below_the_bounds_penalty() -> None:
+    bounded = objective(lambda a, q: 10 * (a - 1), 0.25)
+    assert bounded(0.5, 0.2) == pytest.approx(-5.0)
+    assert bounded(0.5, 0.3) == pytest.approx(-5.05)
+    assert bounded(1.0, 0.3) == pytest.approx(-1.05)
 
 
 def test_unknown_reward_is_named() -> None:
     with pytest.raises(ReLeQError, match="unknown reward 'profit'.*constrained.*released"):
         objective("profit")
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda a: a, "failed at a=1, q=1 .*TypeError"),
+        (lambda a, q: 1 / 0, "failed at a=1, q=1 .*ZeroDivisionError"),
+        (lambda a, q: None, "failed at a=1, q=1 .*TypeError"),
+        (lambda a, q: "much", "failed at a=1, q=1 .*ValueError"),
+        (lambda a, q: math.nan, "is not a number at a=1, q=1"),
+    ],
+)
+def test_a_reward_that_cannot_be_one_gets_one_line(reward: Objective, message: str) -> None:
+    with pytest.raises(ReLeQError, match=f"{message}.*give a function of two numbers") as raised:
+        objective(reward)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_reward_added_to_the_registry_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REWARDS, "lenient", lambda settings: lambda a, q: a - settings.min_relative_accuracy * q)
+    assert objective("lenient")(1.0, 0.5) == pytest.approx(0.55)
+    assert objective("lenient", 0.4)(1.0, 0.5) == pytest.approx(-1.1)
 
 
 @pytest.mark.parametrize("value", [1, 1.0, 0.5, 1e-9])

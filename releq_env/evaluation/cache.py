@@ -47,15 +47,19 @@ class EvaluationCache:
             package, or its folder cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        if not isinstance(path, str | Path):
-            raise ReLeQError(
-                f"cache={path!r} is not a path; give cache=a file, or cache=None to keep results in memory"
-            )
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or Path(path).is_dir():
+            raise ReLeQError(f"cache={path!r} is not a file's path; {_MEND}")
         self.path = Path(path).expanduser()
+        if self.path.is_symlink():  # SQLite's companions and the lock stand beside the file itself
+            self.path = Path(os.path.realpath(self.path))  # which takes a circle of links, unlike Path.resolve
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._open()
+
+    def __del__(self) -> None:
+        if getattr(self, "_connection", None) is not None:  # or a constructor that failed has made none
+            self.close()
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path}
@@ -64,18 +68,22 @@ class EvaluationCache:
         self.__init__(state["path"])  # type: ignore[misc]  # a connection does not cross processes
 
     def get(self, key: str) -> tuple[float, float] | None:
-        """Return accuracy and seconds, or `None` if the key is not there."""
+        """Return accuracy and seconds, or `None` if the key is not there, or damaged."""
         with self._explained():
             row = (
                 self._connected().execute("SELECT accuracy, seconds FROM evaluations WHERE key = ?", (key,)).fetchone()
             )
-        return None if row is None else (float(row[0]), float(row[1]))
+        if row is None or not all(isinstance(value, float) for value in row) or not 0.0 <= row[0] <= 1.0:
+            return None  # not there, or damaged: measured again
+        return row
 
     def put(self, key: str, bitwidths: Sequence[int], accuracy: float, seconds: float) -> None:
-        """Keep an evaluation. The first one that was kept under a key stays."""
+        """Keep an evaluation. The first one that was kept under a key stays, unless it is damaged."""
         with self._explained(), self._connected() as transaction:
             transaction.execute(
-                "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                "accuracy = excluded.accuracy, seconds = excluded.seconds "
+                "WHERE typeof(accuracy) != 'real' OR typeof(seconds) != 'real' OR accuracy NOT BETWEEN 0 AND 1",
                 (key, " ".join(map(str, bitwidths)), accuracy, seconds, time.time()),
             )
 

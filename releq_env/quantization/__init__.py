@@ -1,7 +1,30 @@
-"""Weight quantization in plain torch. Knows nothing of environments or agents."""
+"""Weight quantization in plain torch. Knows nothing of environments or agents.
 
-from releq_env.quantization.apply import quantize
-from releq_env.quantization.layers import quantizable_layers
-from releq_env.quantization.quantizers import QUANTIZERS, Codes, WeightQuantizer, check_bitwidths
+What needs torch is imported on first use: the table of quantizers is read without it.
+"""
 
-__all__ = ["QUANTIZERS", "Codes", "WeightQuantizer", "check_bitwidths", "quantizable_layers", "quantize"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from releq_env.quantization.registry import QUANTIZERS, Quantizer
+
+if TYPE_CHECKING:
+    from releq_env.quantization.apply import quantize
+    from releq_env.quantization.base import Codes, WeightQuantizer
+    from releq_env.quantization.layers import quantizable_layers, with_scales
+
+__all__ = ["QUANTIZERS", "Codes", "Quantizer", "WeightQuantizer", "quantizable_layers", "quantize", "with_scales"]
+
+_LAZY = {
+    "Codes": "releq_env.quantization.base",
+    "WeightQuantizer": "releq_env.quantization.base",
+    "quantizable_layers": "releq_env.quantization.layers",
+    "quantize": "releq_env.quantization.apply",
+    "with_scales": "releq_env.quantization.layers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -3,18 +3,21 @@
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from releq_env.quantization.quantizers import QUANTIZERS, check_bitwidths
+from releq_env.errors import ReLeQError, check_choice
+from releq_env.quantization.registry import QUANTIZERS
 
 
 def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int], quantizer: str = "lsq") -> nn.Module:
     """Return a copy of a network whose layers compute with quantized weights.
 
     The copy keeps trainable full-precision weights beneath (`parametrizations.weight.original`) and
-    quantizes them at every forward pass, through `torch.nn.utils.parametrize`. The network that was
-    given is not changed. Biases, normalisation and activations stay in full precision.
+    quantizes them at every forward pass, through `torch.nn.utils.parametrize`; weights that are
+    parametrized already (weight norm) are quantized as the last step. The network that was given is
+    not changed. Biases, normalisation and activations stay in full precision.
 
     Args:
         network: The pre-trained network.
@@ -23,12 +26,22 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
         quantizer: A name in `QUANTIZERS`.
 
     Raises:
-        ValueError: If `layers` and `bitwidths` differ in length.
+        ReLeQError: If there is no such quantizer, it does not support a layer's bitwidth, or there are
+            not as many bitwidths as layers.
     """
-    check_bitwidths(sorted(set(bitwidths)) or None, quantizer)
+    check_choice("quantizer", quantizer, QUANTIZERS)
+    if len(layers) != len(bitwidths):
+        raise ReLeQError(f"{len(bitwidths)} bitwidths for {len(layers)} layers; give one a layer")
+    entry = QUANTIZERS[quantizer]
+    for name, bits in zip(layers, bitwidths, strict=True):
+        if bits not in entry.bitwidths:
+            raise ReLeQError(
+                f"layer {name!r} cannot have {bits!r} bits; {quantizer} supports {', '.join(map(str, entry.bitwidths))}"
+            )
     quantized = copy.deepcopy(network)
-    spec = QUANTIZERS[quantizer]
     for name, bits in zip(layers, bitwidths, strict=True):
         layer = quantized.get_submodule(name)
-        parametrize.register_parametrization(layer, "weight", spec.build(layer.get_parameter("weight"), bits))
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        parametrize.register_parametrization(layer, "weight", entry.make(weight.detach(), bits))
     return quantized

@@ -1,12 +1,12 @@
 """Data sets: where they come from, how they are split, how they are normalised.
 
-Images stay `uint8` until they are used. The training, validation and test parts are disjoint;
-test data has a loader of its own, so that nothing reads it by accident.
+Inputs stay as they are stored (images: `uint8`) until they are used. The training, validation and
+test parts are disjoint; test data has a loader of its own, so that nothing reads it by accident.
 """
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,20 +17,21 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError
 from releq_env.paths import data_folder
 
 
-class Images(NamedTuple):
-    """Labelled images.
+class Examples(NamedTuple):
+    """Inputs with what is to be made of them.
 
     Attributes:
-        images: uint8, shape `(N, channels, height, width)`.
-        labels: int64, shape `(N,)`.
+        inputs: Shape `(N, *input_shape)`, e.g. uint8 images `(N, channels, height, width)`.
+        targets: Shape `(N, ...)`, whatever the task's loss and metric take, e.g. int64 labels `(N,)`.
     """
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,34 +39,65 @@ class Dataset:
     """A data set with a fixed split.
 
     Attributes:
-        name: torchvision's class name, or `"Digits"`.
-        input_shape: `(channels, height, width)`.
-        mean: Per channel, of images scaled to [0, 1].
-        std: Per channel, of images scaled to [0, 1].
-        scale: The largest pixel value.
-        read: `(root, train) -> Images`; raises what the library beneath raises.
-        digests: SHA-256 of the training and test part, `None` where they are checked on reading.
-        validation_images: How many images at the end of the training part are validation.
+        name: torchvision's class name, or one's own.
+        input_shape: Shape of one input, channels first: `(channels, height, width)`.
+        read: `(root, train, download) -> Examples`, the training (with validation) or the test part;
+            raises what the library beneath raises.
+        validation_images: How many examples at the end of the training part are validation.
+        mean: Per channel or one for all, of inputs divided by `scale`; empty: inputs are only divided.
+        std: Likewise.
+        scale: The largest value of an input.
+        digests: SHA-256 of the training and test part that are published, `None` where there are none.
         downloads: Whether the library beneath can fetch missing files.
+        cache_key: A name for the content, so that it need not be hashed; to be changed with the content.
+
+    Raises:
+        ReLeQError: If there are not as many means and standard deviations as channels.
     """
 
     name: str
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
-    read: Callable[[Path, bool, bool], Images]
-    digests: tuple[str, str] | None
+    input_shape: tuple[int, ...]
+    read: Callable[[Path, bool, bool], Examples]
     validation_images: int
-    downloads: bool = True
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    scale: float = 1.0
+    digests: tuple[str, str] | None = None
+    downloads: bool = False
+    cache_key: str | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """What tells this data and its split from others."""
-        published = self.digests[0] if self.digests else "md5"
-        return f"{self.name}/{published}/{self.validation_images}/{self.mean}/{self.std}/{self.scale}"
+    def __post_init__(self) -> None:
+        for field in ("input_shape", "mean", "std"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # data sets are hashed
+        accepted = {1, *self.input_shape[:1]}
+        if len(self.mean) != len(self.std) or (self.mean and len(self.mean) not in accepted):
+            raise ReLeQError(
+                f"mean={self.mean} and std={self.std} of {self.name} do not fit inputs of shape {self.input_shape}; "
+                f"give {' or '.join(map(str, sorted(accepted)))} of each, or none"
+            )
 
-    def load(self, data_root: str | os.PathLike[str] | None = None) -> tuple[Images, Images]:
+    def fingerprint(self, data_root: str | os.PathLike[str] | None = None) -> str:
+        """Return what tells this data and its split from others.
+
+        Data with published digests or a `cache_key` are not read. Others are, and hashed, once.
+
+        Args:
+            data_root: Folder of the data, see `releq_env.paths.data_folder`.
+
+        Raises:
+            ReLeQError: If the data have to be read and cannot be.
+        """
+        if self.cache_key is not None:
+            content = f"key {self.cache_key}"
+        elif self.digests is not None:
+            content = self.digests[0]
+        elif self.read is _svhn:
+            content = "md5"  # torchvision compares its files with the published ones
+        else:
+            content = self._hashed(data_folder(data_root))
+        return f"{self.name}/{content}/{self.validation_images}/{self.mean}/{self.std}/{self.scale}"
+
+    def load(self, data_root: str | os.PathLike[str] | None = None) -> tuple[Examples, Examples]:
         """Return the training and the validation part.
 
         Args:
@@ -75,28 +107,41 @@ class Dataset:
             ReLeQError: If files are missing and cannot be downloaded, or are damaged.
         """
         everything = self._load(data_folder(data_root), train=True)
-        cut = len(everything.labels) - self.validation_images
-        if cut <= 0:
+        cut = len(everything.targets) - self.validation_images
+        if cut <= 0 or self.validation_images <= 0:
             raise ReLeQError(
-                f"the {self.name} training data in {data_folder(data_root)} are {len(everything.labels)} images, "
-                f"of which {self.validation_images} are validation; give more images or validate on fewer"
+                f"the {self.name} training data in {data_folder(data_root)} are {len(everything.targets)} examples, "
+                f"of which {self.validation_images} are validation; at least one must be left for each"
             )
         return (
-            Images(everything.images[:cut], everything.labels[:cut]),
-            Images(everything.images[cut:], everything.labels[cut:]),
+            Examples(everything.inputs[:cut], everything.targets[:cut]),
+            Examples(everything.inputs[cut:], everything.targets[cut:]),
         )
 
-    def load_test(self, data_root: str | os.PathLike[str] | None = None) -> Images:
+    def load_test(self, data_root: str | os.PathLike[str] | None = None) -> Examples:
         """Return the test part. For final reports only: no choice may depend on it."""
         return self._load(data_folder(data_root), train=False)
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """Return float32 images with zero mean and unit variance a channel, same shape."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.float() / self.scale - mean) / std
+    @pinned_arithmetic()
+    def normalize(self, inputs: Tensor) -> Tensor:
+        """Return float32 inputs, same shape; with zero mean and unit variance a channel where both are known."""
+        scaled = inputs.float() / self.scale
+        if not self.mean:
+            return scaled
+        channels = (-1, *(1,) * (inputs.ndim - 2))
+        mean = torch.tensor(self.mean, device=inputs.device).view(channels)
+        std = torch.tensor(self.std, device=inputs.device).view(channels)
+        return (scaled - mean) / std
 
-    def _load(self, root: Path, train: bool) -> Images:
+    def _hashed(self, root: Path) -> str:
+        known: dict[Path, str] = self.__dict__.setdefault("_digests", {})
+        if root not in known:
+            data = self._load(root, train=True)
+            known[root] = f"{digest(data)} {data.inputs.dtype} {data.targets.dtype} {tuple(data.targets.shape)}"
+        return known[root]
+
+    @pinned_arithmetic()
+    def _load(self, root: Path, train: bool) -> Examples:
         part = "training" if train else "test"
         mend = (
             f"delete the {self.name} files in it and let them be downloaded again, "
@@ -115,9 +160,14 @@ class Dataset:
             raise ReLeQError(
                 f"the {self.name} {part} data in {root} is not the published data set (SHA-256 differs); {mend}"
             )
+        if data.inputs.shape[1:] != self.input_shape or len(data.inputs) != len(data.targets):
+            raise ReLeQError(
+                f"the {self.name} {part} data have inputs of shape {tuple(data.inputs.shape)} and "
+                f"{len(data.targets)} targets; give (N, {', '.join(map(str, self.input_shape))}) and N"
+            )
         return data
 
-    def _read_or_download(self, root: Path, train: bool) -> Images:
+    def _read_or_download(self, root: Path, train: bool) -> Examples:
         try:
             return self.read(root, train, False)
         except RuntimeError as error:  # torchvision: files are missing, or their MD5 differs
@@ -137,30 +187,32 @@ class Dataset:
             ) from error
 
 
-def digest(data: Images) -> str:
-    """Return the SHA-256 of images and labels."""
+def digest(data: Examples) -> str:
+    """Return the SHA-256 of inputs and targets."""
     sha = hashlib.sha256()
     for tensor in data:
-        sha.update(np.ascontiguousarray(tensor.numpy()).data)
+        sha.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
-def _grey(name: str, root: Path, train: bool, download: bool) -> Images:
+
+
+def _grey(name: str, root: Path, train: bool, download: bool) -> Examples:
     data = _torchvision(name)(root, train=train, download=download)
-    return Images(data.data.unsqueeze(1), data.targets)
+    return Examples(data.data.unsqueeze(1), data.targets)
 
 
-def _cifar10(root: Path, train: bool, download: bool) -> Images:
+def _cifar10(root: Path, train: bool, download: bool) -> Examples:
     data = _torchvision("CIFAR10")(root, train=train, download=download)
-    return Images(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
+    return Examples(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
 
 
-def _svhn(root: Path, train: bool, download: bool) -> Images:
+def _svhn(root: Path, train: bool, download: bool) -> Examples:
     data = _torchvision("SVHN")(root, split="train" if train else "test", download=download)
-    return Images(torch.from_numpy(data.data), torch.from_numpy(data.labels.astype(np.int64)))
+    return Examples(torch.from_numpy(data.data), torch.from_numpy(data.labels.astype(np.int64)))
 
 
-def _digits(root: Path, train: bool, download: bool) -> Images:
+def _digits(root: Path, train: bool, download: bool) -> Examples:
     """Scikit-learn's digits, stratified: 800 training, 500 validation and 497 test images."""
     from sklearn.datasets import load_digits
 
@@ -173,7 +225,7 @@ def _digits(root: Path, train: bool, download: bool) -> Images:
     order = np.argsort(quantile, kind="stable")  # every stretch of it has all classes in proportion
     chosen = order[:1300] if train else order[1300:]
     images = torch.from_numpy(digits.images[chosen].astype(np.uint8)).unsqueeze(1)
-    return Images(images, torch.from_numpy(digits.target[chosen].astype(np.int64)))
+    return Examples(images, torch.from_numpy(digits.target[chosen].astype(np.int64)))
 
 
 def _torchvision(name: str) -> Any:
@@ -196,7 +248,6 @@ DATASETS: dict[str, Dataset] = {
             "147db1c5c745e333f958d215b7ccf8204635fe31d831e225b507700a215d9a98",
         ),
         validation_images=500,
-        downloads=False,
     ),
     "MNIST": Dataset(
         name="MNIST",
@@ -210,6 +261,7 @@ DATASETS: dict[str, Dataset] = {
             "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891",
         ),
         validation_images=5000,
+        downloads=True,
     ),
     "FashionMNIST": Dataset(
         name="FashionMNIST",
@@ -223,6 +275,7 @@ DATASETS: dict[str, Dataset] = {
             "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e",
         ),
         validation_images=5000,
+        downloads=True,
     ),
     "CIFAR10": Dataset(
         name="CIFAR10",
@@ -236,6 +289,7 @@ DATASETS: dict[str, Dataset] = {
             "2c33b053d1cd726af8d86e174a96dd89d7000ba1412add026d68142375b89d51",
         ),
         validation_images=5000,
+        downloads=True,
     ),
     "SVHN": Dataset(
         name="SVHN",
@@ -244,7 +298,7 @@ DATASETS: dict[str, Dataset] = {
         std=(0.1980, 0.2010, 0.1970),
         scale=255.0,
         read=_svhn,
-        digests=None,
         validation_images=5000,
+        downloads=True,
     ),
 }

@@ -1,25 +1,34 @@
 """Pre-trained full-precision networks: shipped with the package, or trained on first use and cached."""
 
+import functools
 import hashlib
 import json
 import os
+import pkgutil
+import re
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
+from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
 from releq_env.paths import cache_folder
 from releq_env.quantization import quantizable_layers
-from releq_env.tasks.task import Task
+from releq_env.tasks import pretraining
+from releq_env.tasks.task import Task, top1_accuracy
 
 SHIPPED = Path(__file__).parent / "weights"
+_PROBES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,42 +38,83 @@ class Pretrained:
     Attributes:
         network: In evaluation mode, on the CPU. Not to be changed.
         layers: Its quantizable layers, first to last.
-        accuracy: Validation accuracy, in [0, 1].
+        accuracy: Validation accuracy, in (0, 1].
         sha256: Hash of the file of its weights.
+        input_shape: Shape of one input.
     """
 
     network: nn.Module
     layers: tuple[LayerInfo, ...]
     accuracy: float
     sha256: str
+    input_shape: tuple[int, ...]
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """What tells the network from others, JSON-able: its weights' hash, its text, and what it computes."""
+        return {
+            "weights": self.sha256,
+            "architecture": architecture(self.network),
+            "outputs": outputs_sha256(self.network, self.input_shape),
+        }
+
+
+def architecture(network: nn.Module) -> str:
+    """Return a network's text, without addresses: the same in every process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(network))
+
+
+def outputs_sha256(network: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """Return a hash of what a network on the CPU makes of a fixed batch of inputs, in its present mode.
+
+    Raises:
+        ReLeQError: If that is not one tensor.
+    """
+    with pinned_arithmetic(), seeded(0), torch.no_grad():
+        outputs = network(torch.randn(_PROBES, *input_shape))
+    if not isinstance(outputs, Tensor):
+        raise ReLeQError(f"{type(network).__name__} returns a {type(outputs).__name__}; it has to return one tensor")
+    return hashlib.sha256(outputs.float().numpy().tobytes()).hexdigest()
 
 
 def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None) -> Pretrained:
     """Return a task's pre-trained network.
 
     Shipped weights come with the package. Others are trained on first use, with a progress bar; that
-    goes on where it stopped if it is interrupted, and the result is kept in the cache folder.
+    goes on where it stopped if it is interrupted, and the result is kept in the cache folder. It is found
+    again by what the network computes, the data, the recipe, the loss and the metric, not by a name.
 
     Args:
         task: The task.
-        data_root: Where the images are, should training be needed.
+        data_root: Where the data are, should they have to be hashed or trained on.
 
     Raises:
-        ReLeQError: If the weights are damaged, or training is needed and the data are missing.
+        ReLeQError: If the weights are damaged, data are needed and missing, or the accuracy is not in (0, 1].
     """
     shipped = SHIPPED / f"{task.name}.json"
-    if shipped.exists() and _is_of(shipped, task):
+    if shipped.exists() and _is_of(shipped, task, data_root):
         return read(task, shipped, mend="reinstall releq_env")
+    identity = _identity(task, data_root)
+    if identity is None:
+        if task not in _UNKNOWN:
+            warnings.warn(
+                f"the weights of {task.name} are not kept on disk, because its loss or metric cannot be told from "
+                "others; give its Task a cache_key= that stands for them",
+                stacklevel=2,
+            )
+            network, accuracies = pretraining.pretrain(task, data_root)
+            digest = hashlib.sha256(_packed(network)).hexdigest()
+            _UNKNOWN[task] = _described(task, network, accuracies["validation_accuracy"], digest)
+        return _UNKNOWN[task]
     folder = cache_folder() / "weights"
-    identity = hashlib.sha256(json.dumps(_identity(task), sort_keys=True).encode()).hexdigest()[:12]
-    record = folder / f"{task.name}-{identity}.json"
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    record = folder / f"{task.name}-{digest}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(record.with_suffix(".lock")):
             if not record.exists():
-                from releq_env.tasks.pretraining import pretrain
-
-                write(task, record, *pretrain(task, data_root, checkpoint=record.with_suffix(".checkpoint")))
+                checkpoint = record.with_suffix(".checkpoint")
+                write(task, record, *pretraining.pretrain(task, data_root, checkpoint=checkpoint), data_root)
     except OSError as error:
         raise ReLeQError(
             f"weights cannot be kept in {folder} ({error}); point RELEQ_CACHE at a folder that can be written"
@@ -72,21 +122,36 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
     return read(task, record, mend=f"delete {record} to have them trained again")
 
 
-def _identity(task: Task) -> dict[str, object]:
-    """Return what tells a task's weights from those of another task, or of the same one changed."""
-    return {
-        "network": task.network_name,
-        "architecture": str(task.network()),
-        "data": task.dataset.fingerprint,
+_UNKNOWN: WeakKeyDictionary[Task, Pretrained] = WeakKeyDictionary()
+"""What was trained in this process for tasks whose identity is not known."""
+
+
+def _identity(task: Task, data_root: str | os.PathLike[str] | None) -> dict[str, object] | None:
+    """Return what tells a task's weights from those of another, or of the same one changed."""
+    identity = task.identity(data_root)
+    if identity is None:
+        return None
+    network = task.untrained()
+    return identity | {
+        "architecture": architecture(network),
+        "outputs": [outputs_sha256(network.train(mode), task.dataset.input_shape) for mode in (False, True)],
         "recipe": asdict(task.pretraining),
     }
 
 
-def _is_of(record: Path, task: Task) -> bool:
-    """Whether shipped weights are this task's, not those of a changed task of the same name."""
+def _is_of(record: Path, task: Task, data_root: str | os.PathLike[str] | None) -> bool:
+    """Whether shipped weights are this task's, not those of another or a changed task of the same name."""
     try:
         known = json.loads(record.read_text())
-        return all(known[key] == value for key, value in _identity(task).items() if key != "architecture")
+        return (
+            known["network"] == task.network_name
+            and pkgutil.resolve_name(known["network"]) is task.network
+            and known["recipe"] == asdict(task.pretraining)
+            and (task.loss, task.metric) == (F.cross_entropy, top1_accuracy)
+            and known["data"] == task.dataset.fingerprint(data_root)
+        )
+    except ReLeQError:
+        raise
     except (KeyError, TypeError, ValueError):
         return True  # damaged: reading it says so
 
@@ -103,8 +168,9 @@ def read(task: Task, record: Path, mend: str) -> Pretrained:
                 f"the weights in {path} are damaged (SHA-256 {digest[:12]}, not {known['sha256'][:12]}); {mend}"
             )
         accuracy = float(known["validation_accuracy"])
-        network = task.network()
-        network.load_state_dict(load(payload))
+        with pinned_arithmetic():
+            network = task.untrained()
+            network.load_state_dict(load(payload))
     except (
         OSError,
         KeyError,
@@ -115,26 +181,41 @@ def read(task: Task, record: Path, mend: str) -> Pretrained:
         json.JSONDecodeError,
     ) as error:
         raise ReLeQError(f"the weights in {path} cannot be read ({error}); {mend}") from error
+    return _described(task, network, accuracy, digest)
+
+
+def _described(task: Task, network: nn.Module, accuracy: float, digest: str) -> Pretrained:
+    if not 0.0 < accuracy <= 1.0:
+        raise ReLeQError(
+            f"the pre-trained network of {task.name} has a validation accuracy of {accuracy}, to which nothing can be "
+            "compared; change its recipe, its data, or a metric that is not in [0, 1]"
+        )
     network.eval().requires_grad_(True)
-    return Pretrained(
-        network=network,
-        layers=quantizable_layers(network, task.dataset.input_shape),
-        accuracy=accuracy,
-        sha256=digest,
-    )
+    shape = task.dataset.input_shape
+    return Pretrained(network, quantizable_layers(network, shape), accuracy, digest, shape)
 
 
-def write(task: Task, record: Path, network: nn.Module, accuracies: dict[str, float]) -> None:
+def write(
+    task: Task,
+    record: Path,
+    network: nn.Module,
+    accuracies: dict[str, float],
+    data_root: str | os.PathLike[str] | None = None,
+) -> None:
     """Write weights, and then the record that vouches for them."""
-    payload = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    payload = _packed(network)
     replace_file(record.with_suffix(".safetensors"), payload)
     known = {
         "task": task.name,
         "network": task.network_name,
-        "data": task.dataset.fingerprint,
+        "data": task.dataset.fingerprint(data_root),
         "recipe": asdict(task.pretraining),
         **accuracies,
         "torch": torch.__version__,
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
     replace_file(record, (json.dumps(known, indent=2) + "\n").encode())
+
+
+def _packed(network: nn.Module) -> bytes:
+    return save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})

@@ -1,12 +1,9 @@
 """Train a task's full-precision network on the training part of its data.
 
-`python -m releq_env.tasks.pretraining mnist` remakes the shipped weights and their record.
+With one thread: a kind of processor then gives the same bytes every time.
 """
 
-import argparse
-import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.errors import ReLeQError
-from releq_env.tasks.datasets import Dataset, Images
-from releq_env.tasks.pretrained import SHIPPED, write
-from releq_env.tasks.task import TASKS, PretrainingRecipe, Task, get_task
+from releq_env.tasks.datasets import Examples
+from releq_env.tasks.task import PretrainingRecipe, Task
 
 _MEASURING_BATCH = 1000
 
@@ -37,14 +34,26 @@ def pretrain(
     Returns:
         The network in evaluation mode, and `validation_accuracy` (and `test_accuracy`) in [0, 1].
     """
-    recipe = task.pretraining
     training, validation = task.dataset.load(data_root)
-    images = task.dataset.normalize(training.images).contiguous(memory_format=torch.channels_last)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = task.network().to(memory_format=torch.channels_last)
+    with pinned_arithmetic(), seeded(task.pretraining.seed):
+        network = task.network()
+        if all(parameter.ndim <= 4 for parameter in network.parameters()):  # there is no such layout of more
+            network.to(memory_format=torch.channels_last)
+        _train(task, network, training, checkpoint)
+        accuracies = {"validation_accuracy": score(network, validation, task)}
+        if with_test:
+            accuracies["test_accuracy"] = score(network, task.dataset.load_test(data_root), task)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return network.to(memory_format=torch.contiguous_format), accuracies
+
+
+def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path | None) -> None:
+    recipe = task.pretraining
+    inputs = _channels_last(task.dataset.normalize(training.inputs))
     generator = torch.Generator().manual_seed(recipe.seed)
-    steps = len(images) // recipe.batch_size
+    size = min(recipe.batch_size, len(inputs))
+    steps = len(inputs) // size
     optimizer = _optimizer(recipe, network)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=0.1
@@ -56,16 +65,15 @@ def pretrain(
         for name, part in parts.items():
             part.load_state_dict(saved[name])  # type: ignore[attr-defined]  # all three have it
         generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["dropout"])
         done = saved["epochs"]
     progress = tqdm(
         range(done, recipe.epochs), initial=done, total=recipe.epochs, desc=f"pre-training {task.name}", unit="epoch"
     )
     for epoch in progress:
         network.train()
-        for batch in torch.randperm(len(images), generator=generator)[: steps * recipe.batch_size].split(
-            recipe.batch_size
-        ):
-            loss = F.cross_entropy(network(augment(images[batch], recipe, generator)), training.labels[batch])
+        for batch in torch.randperm(len(inputs), generator=generator)[: steps * size].split(size):
+            loss = task.loss(network(augment(inputs[batch], recipe, generator)), training.targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -73,16 +81,11 @@ def pretrain(
         progress.set_postfix(loss=f"{loss.item():.4f}")
         if checkpoint is not None:
             state = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+            generators = {"generator": generator.get_state(), "dropout": torch.get_rng_state()}
             partial = checkpoint.with_suffix(".part")
-            torch.save(state | {"generator": generator.get_state(), "epochs": epoch + 1}, partial)
+            torch.save(state | generators | {"epochs": epoch + 1}, partial)
             partial.replace(checkpoint)
     network.eval()
-    accuracies = {"validation_accuracy": accuracy(network, validation, task.dataset)}
-    if with_test:
-        accuracies["test_accuracy"] = accuracy(network, task.dataset.load_test(data_root), task.dataset)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return network.to(memory_format=torch.contiguous_format), accuracies
 
 
 def _optimizer(recipe: PretrainingRecipe, network: nn.Module) -> torch.optim.Optimizer:
@@ -93,7 +96,18 @@ def _optimizer(recipe: PretrainingRecipe, network: nn.Module) -> torch.optim.Opt
 
 
 def augment(images: Tensor, recipe: PretrainingRecipe, generator: torch.Generator) -> Tensor:
-    """Return randomly mirrored and shifted images, same shape."""
+    """Return randomly mirrored and shifted images, same shape; other inputs as they are.
+
+    Raises:
+        ReLeQError: If the recipe mirrors or shifts what is no image.
+    """
+    if images.ndim != 4:
+        if recipe.flip or recipe.shift:
+            raise ReLeQError(
+                f"inputs of shape {tuple(images.shape[1:])} cannot be mirrored or shifted; give the recipe flip=False "
+                "and shift=0, or images (channels, height, width)"
+            )
+        return images
     count, _, height, width = images.shape
     if recipe.flip:
         mirrored = torch.rand(count, generator=generator) < 0.5
@@ -105,38 +119,16 @@ def augment(images: Tensor, recipe: PretrainingRecipe, generator: torch.Generato
         columns = torch.randint(size, (count, 1), generator=generator) + torch.arange(width)
         every = torch.arange(count).view(-1, 1, 1)
         images = padded[every, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
-    return images.contiguous(memory_format=torch.channels_last)
+    return _channels_last(images)
 
 
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Images, dataset: Dataset) -> float:
-    """Return the share of images that a network classifies correctly, in float32."""
-    correct = 0
-    for images, labels in zip(data.images.split(_MEASURING_BATCH), data.labels.split(_MEASURING_BATCH), strict=True):
-        batch = dataset.normalize(images).contiguous(memory_format=torch.channels_last)
-        correct += int((network(batch).argmax(dim=1) == labels).sum())
-    return correct / len(data.labels)
+def score(network: nn.Module, examples: Examples, task: Task) -> float:
+    """Return the task's metric of a network in evaluation mode on examples, in float32."""
+    with pinned_arithmetic(), torch.no_grad():
+        batches = map(task.dataset.normalize, examples.inputs.split(_MEASURING_BATCH))
+        outputs = torch.cat([network(_channels_last(batch)) for batch in batches])
+        return float(task.metric(outputs, examples.targets))
 
 
-def main() -> None:
-    """Remake the shipped weights of the tasks that are named."""
-    parser = argparse.ArgumentParser(prog="python -m releq_env.tasks.pretraining", description=main.__doc__)
-    parser.add_argument("tasks", nargs="+", choices=list(TASKS), help="which weights to remake")
-    parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA, else the cache folder)")
-    parser.add_argument("--output", type=Path, default=SHIPPED, help="where to write (default: in the package)")
-    args = parser.parse_args()
-    torch.set_num_threads(1)  # with one thread a kind of processor gives the same bytes every time
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name in args.tasks:
-        task = get_task(name)
-        checkpoint = args.output / f"{name}.checkpoint"
-        network, accuracies = pretrain(task, args.data_root, checkpoint, with_test=True)
-        write(task, args.output / f"{name}.json", network, accuracies)
-        print(json.dumps({"task": name, **asdict(task.pretraining), **accuracies}))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from None
+def _channels_last(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs

@@ -1,14 +1,28 @@
 """What a task is, and the table of those that are built in."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.errors import check_choice
-from releq_env.reward import ReleasedConstants
+from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
 from releq_env.tasks.networks import SVHN8, DigitsNet, LeNet, SimpleNet
+
+
+def top1_accuracy(outputs: Tensor, targets: Tensor) -> float:
+    """Return the share of examples whose largest output is the right one.
+
+    Args:
+        outputs: Logits, shape `(N, classes)`.
+        targets: Classes, int64, shape `(N,)`.
+    """
+    return int((outputs.argmax(dim=1) == targets).sum()) / len(targets)
 
 
 @dataclass(frozen=True)
@@ -18,12 +32,12 @@ class PretrainingRecipe:
     Attributes:
         epochs: Passes over the training part.
         optimizer: `"sgd"` (Nesterov momentum 0.9) or `"adamw"`.
-        batch_size: Images a step.
+        batch_size: Examples a step.
         learning_rate: Peak of the cycle.
         weight_decay: L2 penalty (sgd) or decoupled (adamw).
-        flip: Whether half of the images are mirrored left to right.
+        flip: Whether half of the inputs, which are images, are mirrored left to right.
         shift: Largest random shift, in pixels, zero padded.
-        seed: Of initialisation, order and augmentation.
+        seed: Of initialisation, order, augmentation and dropout.
     """
 
     epochs: int
@@ -41,14 +55,14 @@ class RetrainingRecipe:
     """How a quantized copy is retrained for a short while: Adam, learning rate falling to zero.
 
     Attributes:
-        images: Default budget, in images seen (more than the training part has: several epochs).
-        batch_size: Images a step.
-        learning_rates: Initial learning rate by name of the quantizer.
+        images: Default budget, in examples seen (more than the training part has: several epochs).
+        batch_size: Examples a step.
+        learning_rate: Initial learning rate; `None` is the quantizer's own.
     """
 
     images: int
     batch_size: int = 128
-    learning_rates: Mapping[str, float] = field(default_factory=lambda: {"lsq": 1e-3, "wrpn": 1e-3, "dorefa": 3e-4})
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +72,16 @@ class Task:
     Attributes:
         name: As in `TASKS`.
         network: Makes the untrained network.
-        dataset: Where the images come from and how they are split.
+        dataset: Where the examples come from and how they are split.
         pretraining: Recipe of the full-precision weights.
         retraining: Recipe of an evaluation.
         min_relative_accuracy: Default accuracy constraint.
         released_constants: Constants of the reward `released`.
+        loss: `(outputs, targets) -> scalar` that training makes small; outputs are float32.
+        metric: `(outputs, targets) -> float` in [0, 1], larger is better: the accuracy, over the whole
+            validation part.
+        cache_key: A name for what cannot be told from others by itself: a loss or metric that is not
+            torch's. To be changed with it. Without one nothing measured of such a task is kept on disk.
     """
 
     name: str
@@ -71,17 +90,58 @@ class Task:
     pretraining: PretrainingRecipe
     retraining: RetrainingRecipe
     min_relative_accuracy: float
-    released_constants: ReleasedConstants
+    released_constants: ReleasedConstants = LENET_CONSTANTS
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    metric: Callable[[Tensor, Tensor], float] = top1_accuracy
+    cache_key: str | None = None
 
     @property
     def network_name(self) -> str:
-        """What the network is called: the module and name of what makes it."""
-        made_by = self.network
-        name = getattr(made_by, "__qualname__", None)
-        return f"{made_by.__module__}.{name}" if name else repr(made_by)
+        """What the network is called: the module and name of what makes it, without its arguments."""
+        return _name(self.network)
+
+    def untrained(self, seed: int = 0) -> nn.Module:
+        """Return the network as `seed` initialises it; torch's global generator stays where it is."""
+        with pinned_arithmetic(), seeded(seed):
+            return self.network()
+
+    def identity(self, data_root: str | os.PathLike[str] | None = None) -> dict[str, object] | None:
+        """Return what its accuracies depend on besides network and recipes, JSON-able.
+
+        `None` if its loss or metric cannot be told from others, and no `cache_key` says which they are.
+
+        Args:
+            data_root: Where the data are, should they have to be hashed.
+
+        Raises:
+            ReLeQError: If they have to be, and cannot be read.
+        """
+        functions = {"loss": _known(self.loss), "metric": _known(self.metric)}
+        if None in functions.values() and self.cache_key is None:
+            return None
+        return {"data": self.dataset.fingerprint(data_root), **functions, "cache_key": self.cache_key}
 
 
-_LENET_CONSTANTS = ReleasedConstants(threshold=0.8, A=0.6, B=3.0)
+def _name(made_by: Callable[..., object]) -> str:
+    while isinstance(made_by, functools.partial):
+        made_by = made_by.func
+    named = made_by if hasattr(made_by, "__qualname__") else type(made_by)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _known(function: Callable[..., object]) -> str | None:
+    """Return the name of a function that a name tells from others: this module's or torch's, or a partial of one."""
+    if isinstance(function, functools.partial):
+        arguments = [*function.args, *function.keywords.values()]
+        name = _known(function.func)
+        if name is None or not all(isinstance(value, bool | int | float | str | None) for value in arguments):
+            return None
+        return f"{name}{function.args}{sorted(function.keywords.items())}"
+    if function is top1_accuracy or any(function is known for known in vars(F).values()):
+        return _name(function)
+    return None
+
+
 _COLOUR_CONSTANTS = ReleasedConstants(threshold=0.1, A=0.8, B=1.0)
 
 TASKS: dict[str, Task] = {
@@ -94,7 +154,6 @@ TASKS: dict[str, Task] = {
             pretraining=PretrainingRecipe(epochs=40, batch_size=32),
             retraining=RetrainingRecipe(images=1600, batch_size=32),
             min_relative_accuracy=0.99,
-            released_constants=_LENET_CONSTANTS,
         ),
         Task(
             name="mnist",
@@ -103,7 +162,6 @@ TASKS: dict[str, Task] = {
             pretraining=PretrainingRecipe(epochs=12, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-4),
             retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.997,
-            released_constants=_LENET_CONSTANTS,
         ),
         Task(
             name="fashion-mnist",
@@ -112,7 +170,6 @@ TASKS: dict[str, Task] = {
             pretraining=PretrainingRecipe(epochs=20, flip=True),
             retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.99,
-            released_constants=_LENET_CONSTANTS,
         ),
         Task(
             name="cifar10",

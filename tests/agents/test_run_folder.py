@@ -1,111 +1,118 @@
-"""What is recorded survives a kill at any moment."""
+"""What is recorded survives a kill at any moment, a full disk and a number that is none."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from agents.run_folder import RunFolder
-from agents.settings import parse_env_kwargs
-from releq_env import ReLeQEnv, ReLeQError
-from releq_env.evaluation import CachedEvaluator
+from agents.run.folder import RunFolder, recorded
+from agents.train import main
+from releq_env import Problem
+from tests.agents import problems
+from tests.agents.problems import arguments
+
+FULL = Path("/dev/full")
+ASKED = [(2, 2, 2, 2), (4, 4, 4, 4), (1, 2, 3, 4)]
 
 
 @pytest.fixture
-def env() -> ReLeQEnv:
-    return ReLeQEnv("digits", retrain_images=0)
+def problem() -> Problem:
+    return problems.four_layers()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, env: ReLeQEnv) -> RunFolder:
-    folder = RunFolder(tmp_path, env)
-    evaluator(env).listener = folder
-    env.evaluator.evaluate_many([(2, 2, 2, 2), (8, 8, 8, 8), (1, 2, 4, 8)])
+def folder(tmp_path: Path, problem: Problem) -> RunFolder:
+    folder = RunFolder(tmp_path, problem)
+    problem.evaluator.listener = folder
+    problem.evaluator.evaluate_many(ASKED)
     return folder
 
 
-def evaluator(env: ReLeQEnv) -> CachedEvaluator:
-    assert isinstance(env.evaluator, CachedEvaluator)
-    return env.evaluator
+def test_rows_come_back_as_they_were_and_are_not_paid_again(folder: RunFolder) -> None:
+    def refuse(bitwidths: tuple[int, ...]) -> float:
+        raise AssertionError("was paid again")
 
-
-def restored(path: Path) -> tuple[RunFolder, CachedEvaluator]:
-    env = ReLeQEnv("digits", retrain_images=0)
-    folder = RunFolder(path, env)
-    folder.restore(evaluator(env))
-    return folder, evaluator(env)
-
-
-def test_rows_come_back_as_they_were(folder: RunFolder) -> None:
-    again, known = restored(folder.path)
+    problem = Problem.from_function(4, [1, 2, 3, 4], refuse, 0.98)
+    again = RunFolder(folder.path, problem)
+    problem.evaluator.remember(again.restore())
     assert again.rows == folder.rows
     assert again.best == folder.best
-    assert (known.distinct_evaluations, known.retrained) == (3, 3)
+    assert problem.evaluator.distinct_evaluations == 0  # they count when they are asked for
+    assert problem.evaluator.evaluate_many(ASKED) == [recorded(row) for row in folder.rows]
+    assert problem.evaluator.distinct_evaluations == 3
 
 
-def test_a_line_cut_short_is_dropped_and_taken_from_the_cache(folder: RunFolder) -> None:
+def test_a_line_cut_short_is_dropped(folder: RunFolder, problem: Problem) -> None:
     table = folder.path / "evaluations.csv"
     table.write_text(table.read_text()[:-5])
-    again, known = restored(folder.path)
-    assert [row["bitwidths"] for row in again.rows] == [row["bitwidths"] for row in folder.rows]
-    assert known.retrained == 3
+    again = RunFolder(folder.path, problem)
+    again.restore()
+    assert again.rows == folder.rows[:2]
     assert table.read_text().endswith("\n")
 
 
-def test_finished_but_unrecorded_is_recorded(folder: RunFolder, env: ReLeQEnv) -> None:
-    folder.requested([(3, 3, 3, 3), (4, 4, 4, 4)])
-    evaluator(env).listener = None
-    env.evaluator.evaluate((3, 3, 3, 3))  # reaches the cache, but a kill keeps it from being recorded
-    again, known = restored(folder.path)
-    assert [row["bitwidths"] for row in again.rows[3:]] == [(3, 3, 3, 3)]
-    assert (known.distinct_evaluations, known.retrained) == (4, 4)
-    assert len(restored(folder.path)[0].rows) == 4  # and only once
-
-
-def test_results_need_no_cache_to_come_back(folder: RunFolder, env: ReLeQEnv) -> None:
-    cache = evaluator(env).cache
-    assert cache is not None
-    env.close()
-    cache.path.unlink()
-    _, known = restored(folder.path)
-    known.evaluate((1, 2, 4, 8))
-    assert (known.distinct_evaluations, known.retrained) == (3, 3)
+@pytest.mark.parametrize("cut", [0, 7])
+def test_a_header_cut_short_is_begun_anew(folder: RunFolder, problem: Problem, cut: int) -> None:
+    table = folder.path / "evaluations.csv"
+    table.write_text(table.read_text()[:cut])
+    again = RunFolder(folder.path, problem)
+    assert again.restore() == []
+    again.evaluated(problem.evaluator.evaluate(ASKED[0]), retrained=True)
+    assert [evaluation.bitwidths for evaluation in RunFolder(folder.path, problem).restore()] == ASKED[:1]
 
 
 def test_ties_go_to_the_accuracy(tmp_path: Path) -> None:
-    env = ReLeQEnv("digits", retrain_images=0, reward=lambda a, q: 1.0)
-    folder = RunFolder(tmp_path, env)
-    evaluator(env).listener = folder
-    results = env.evaluator.evaluate_many([(1, 1, 1, 1), (8, 8, 8, 8), (2, 2, 2, 2)])
+    problem = problems.four_layers(reward=lambda a, q: 1.0)
+    problem.evaluator.listener = RunFolder(tmp_path, problem)
+    results = problem.evaluator.evaluate_many([(1, 1, 1, 1), (4, 4, 4, 4), (2, 2, 2, 2)])
     best = max(results, key=lambda evaluation: evaluation.accuracy)
     assert json.loads((tmp_path / "best.json").read_text())["bitwidths"] == list(best.bitwidths)
 
 
-def test_full_disk_is_one_line(folder: RunFolder, env: ReLeQEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(ReLeQError, match=r"No space left on device.*--resume") as raised:
-        folder.evaluated(env.evaluator.evaluate((2, 2, 2, 2)), retrained=True)
-    assert "\n" not in str(raised.value)
-
-
+@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize(
-    ("pair", "expected"),
-    [
-        ("retrain_images=0", {"retrain_images": 0}),
-        ("cost:energy", {"cost": "energy"}),
-        ("bitwidths=[2, 4]", {"bitwidths": [2, 4]}),
-        ("cache=null", {"cache": None}),
-        ("data_root=C:/data", {"data_root": "C:/data"}),
-    ],
+    "name", ["evaluations.csv", "0.monitor.csv", "probabilities.csv", "pareto.png", "ReLeQ-v0.zip"]
 )
-def test_env_kwargs(pair: str, expected: dict[str, object]) -> None:
-    assert parse_env_kwargs([pair]) == expected
+def test_a_full_disk_names_the_file_and_the_run_goes_on_later(name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(FULL)
+    with pytest.raises(SystemExit) as ended:
+        main(["--algo", "ppo", "--timesteps", "128", "--log-dir", str(run), *arguments("like_digits")])
+    message = str(ended.value)
+    assert f"{run / name} cannot be written (No space left on device)" in message
+    assert "--resume" in message
+    assert "\n" not in message
+    (run / name).unlink()
+    main(["--resume", str(run)])
+    assert (run / "report.md").exists()
+    assert (run / name).stat().st_size > 0
 
 
-@pytest.mark.parametrize("pair", ["cost", "=3", "x=[1,"])
-def test_env_kwargs_of_another_form(pair: str) -> None:
-    with pytest.raises(ReLeQError, match="--env-kwargs got"):
-        parse_env_kwargs([pair])
+def test_a_reward_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "local", "--timesteps", "320", "--log-dir", str(run), *arguments("sometimes_nan")])
+    best = json.loads((run / "best.json").read_text())
+    assert math.isfinite(best["reward"])
+    assert "nan" in (run / "evaluations.csv").read_text()
+    main(["--resume", str(run), "--timesteps", "640"])
+    assert json.loads((run / "best.json").read_text())["reward"] >= best["reward"]
+
+
+def test_learning_from_a_reward_that_is_no_number_ends_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="a reward is NaN"):
+        main(["--algo", "ppo", "--log-dir", str(tmp_path / "run"), *arguments("sometimes_nan")])
+
+
+def test_json_stays_json_if_no_reward_is_a_number(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "random", "--timesteps", "64", "--log-dir", str(run), *arguments("always_nan")])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for name in ("best.json", "report.json", "config.json"):
+        content = json.loads((run / name).read_text(), parse_constant=refuse)
+    assert json.loads((run / "best.json").read_text())["reward"] is None
+    assert content

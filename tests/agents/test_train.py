@@ -11,9 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from agents.run_folder import RunFolder
+from agents.run.folder import RunFolder
 from agents.train import main
-from releq_env import ReLeQEnv
 
 FAST = ["--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4, 8]", "cost:weighted_bits"]
 
@@ -57,7 +56,10 @@ def test_best_is_the_best_row(finished: Path) -> None:
     assert best["distinct_evaluations"] == len(rows) == len({row["bitwidths"] for row in rows})
     assert best["average_bits"] == np.mean(best["bitwidths"])
     assert 0.0 < best["confirmed_accuracy"] <= 1.0
+    assert best["keeps_max_cost"] is True
     assert [path.name for path in finished.rglob("best*.json")] == ["best.json"]
+    assignment = json.loads((finished / "assignment.json").read_text())
+    assert assignment == dict(zip(("conv1", "conv2", "fc1", "fc2"), best["bitwidths"], strict=True))
 
 
 def test_episodes_are_all_there(finished: Path) -> None:
@@ -112,20 +114,6 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, monkeypatch: py
     assert [(finished / name).read_text() for name in names] == before
 
 
-@pytest.mark.parametrize("algo", ["recurrent_ppo", "random"])
-def test_other_agents(algo: str, tmp_path: Path) -> None:
-    train(tmp_path / "run", "--algo", algo, "--timesteps", "32", *FAST)
-    assert json.loads((tmp_path / "run" / "best.json").read_text())["distinct_evaluations"] > 1
-    assert (tmp_path / "run" / "probabilities.csv").exists() == (algo == "recurrent_ppo")
-
-
-@pytest.mark.parametrize("algo", ["ppo", "random"])
-@pytest.mark.parametrize("budget", [1, 5])
-def test_budget_is_never_exceeded(algo: str, budget: int, tmp_path: Path) -> None:
-    train(tmp_path / "run", "--algo", algo, "--timesteps", "400", "--budget", str(budget), *FAST)
-    assert len(read(tmp_path / "run" / "evaluations.csv")) == budget
-
-
 def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
     train(tmp_path / "run", "--timesteps", "400", "--budget", "4", *FAST)
     main(["--resume", str(tmp_path / "run"), "--budget", "9", "--workers", "1"])
@@ -141,11 +129,11 @@ def test_resuming_a_run_that_used_up_its_budget_keeps_its_episodes(tmp_path: Pat
 
 
 def test_a_run_belongs_to_one_process(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunFolder(finished, ReLeQEnv("digits")).lock():
+    with RunFolder.held(finished):
         assert "under way in another process" in error(capsys, "--resume", str(finished))
 
 
-@pytest.mark.parametrize("name", ["ReLeQ-Digits-v0.zip", "evaluations.csv", "config.json"])
+@pytest.mark.parametrize("name", ["evaluations.csv", "config.json"])
 def test_damaged_files_end_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path / "run", "--timesteps", "64", *FAST)
     (tmp_path / "run" / name).write_bytes(b"\xff\xfe\n\x00\n")
@@ -172,11 +160,16 @@ def test_one_seed_one_result_whatever_the_cache_holds(tmp_path: Path) -> None:
 def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = ["--log-dir", str(tmp_path / "run")]
     assert "unknown cost 'watts'" in error(capsys, *log, "--env-kwargs", "cost=watts")
+    assert "choose one of: " in error(capsys, *log, "--algo", "ppoo")
     assert "NAME=VALUE" in error(capsys, *log, "--env-kwargs", "cost")
     assert "colour" in error(capsys, *log, "--env-kwargs", "colour=red")
     assert "ReLeQ-MNITS" in error(capsys, *log, "--env", "releq_env:ReLeQ-MNITS-v0")
     assert "not a ReLeQ environment" in error(capsys, *log, "--env", "CartPole-v1")
     assert "--timesteps 0" in error(capsys, *log, "--timesteps", "0")
+    assert "--minutes 0" in error(capsys, *log, "--minutes", "0")
+    assert "no_such" in error(capsys, *log, "--hyperparams", "no_such=1")
+    assert "colour" in error(capsys, *log, "--algo", "local", "--hyperparams", "colour=1")
+    assert "callback" in error(capsys, *log, "--hyperparams", "callback=nowhere.Schedule")
     assert "--n-envs 0" in error(capsys, *log, "--n-envs", "0")
     assert "--seed 99999999999" in error(capsys, *log, "--seed", "99999999999")
     assert "no episode" in error(capsys, *log, "--timesteps", "3")
@@ -195,6 +188,7 @@ def test_resuming_another_run_ends_in_one_line(finished: Path, capsys: pytest.Ca
     assert "env='releq_env:ReLeQ-Digits-v0'" in error(capsys, *resume, "--env", "releq_env:ReLeQ-MNIST-v0")
     assert "algo='ppo'" in error(capsys, *resume, "--algo", "random")
     assert "seed=1" in error(capsys, *resume, "--seed", "2")
+    assert "keeps its hyperparameters" in error(capsys, *resume, "--hyperparams", "n_epochs=1")
 
 
 def test_unwritable_log_folder_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

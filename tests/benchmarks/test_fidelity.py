@@ -3,22 +3,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fidelity
-from benchmarks.fidelity_table import markdown, statistics_of
+from benchmarks.fidelity import __main__ as fidelity
+from benchmarks.fidelity.plain import Pair, engine, plain_accuracy
+from benchmarks.fidelity.statistics import markdown, statistics_of
 
 ACCURACIES = [  # fast and plain of three assignments, with seed 0 and with seed 1
     [(0.90, 0.901), (0.95, 0.949), (0.98, 0.980)],
     [(0.92, 0.919), (0.93, 0.931), (0.99, 0.990)],
 ]
-ROWS = [
-    {"bitwidths": [bits], "seed": seed, "fast": fast, "plain": plain}
+PAIRS = [
+    Pair("digits", (bits,), seed, fast, plain)
     for seed, part in enumerate(ACCURACIES)
     for bits, (fast, plain) in enumerate(part)
 ]
 
 
 def test_statistics() -> None:
-    found = statistics_of(ROWS)
+    found = statistics_of(PAIRS)
     assert (found.assignments, found.seeds) == (3, 2)
     assert found.mean == pytest.approx(0.0, abs=1e-9)
     assert found.interval == pytest.approx((0.0, 0.0), abs=1e-9)  # the seeds' differences cancel out
@@ -28,47 +29,47 @@ def test_statistics() -> None:
     assert found.met == (True, True, True)
 
 
-def test_the_order_of_the_rows_does_not_matter() -> None:
-    assert statistics_of(ROWS[::-1]) == statistics_of(ROWS)
+def test_the_order_of_the_pairs_does_not_matter() -> None:
+    assert statistics_of(PAIRS[::-1]) == statistics_of(PAIRS)
 
 
 def test_a_bias_is_seen() -> None:
-    found = statistics_of([row | {"plain": float(str(row["plain"])) - 0.01} for row in ROWS])
+    found = statistics_of([pair._replace(plain=pair.plain - 0.01) for pair in PAIRS])
     assert found.mean == pytest.approx(1.0)
     assert found.met[0] is False
 
 
-def rows(fast: list[list[float]], plain: list[list[float]]) -> list[dict[str, object]]:
+def pairs(fast: list[list[float]], plain: list[list[float]]) -> list[Pair]:
     """Of accuracies by seed, in points."""
     return [
-        {"bitwidths": [bits], "seed": seed, "fast": one / 100, "plain": other / 100}
+        Pair("digits", (bits,), seed, one / 100, other / 100)
         for seed, parts in enumerate(zip(fast, plain, strict=True))
         for bits, (one, other) in enumerate(zip(*parts, strict=True))
     ]
 
 
 def test_the_interval_is_that_of_the_assignments_means() -> None:
-    found = statistics_of(rows(fast=[[90, 93, 94], [91, 92, 95]], plain=[[90, 91, 92], [91, 92, 93]]))
+    found = statistics_of(pairs(fast=[[90, 93, 94], [91, 92, 95]], plain=[[90, 91, 92], [91, 92, 93]]))
     assert found.mean == pytest.approx(1.0)  # of 0, 1 and 2
     assert found.interval == pytest.approx((1.0 - 4.302653 / 3**0.5, 1.0 + 4.302653 / 3**0.5))  # t of two degrees
     assert found.met[0] is True  # 0 is inside
 
 
 def test_a_spread_beyond_that_of_seeds_is_seen() -> None:
-    found = statistics_of(rows(fast=[[90, 94, 95], [93, 91, 97]], plain=[[90, 91, 92], [90, 91, 92.1]]))
+    found = statistics_of(pairs(fast=[[90, 94, 95], [93, 91, 97]], plain=[[90, 91, 92], [90, 91, 92.1]]))
     assert found.seed_spread < 0.1 < found.spread
     assert found.met[2] is False
 
 
 def test_another_order_is_seen() -> None:
-    swapped = [row | {"fast": 1.0 - float(str(row["fast"]))} for row in ROWS]
+    swapped = [pair._replace(fast=1.0 - pair.fast) for pair in PAIRS]
     found = statistics_of(swapped)
     assert (found.rank, found.mean_rank) == pytest.approx((-1.0, -1.0))
     assert found.met[1] is False
 
 
 def test_the_table_has_a_line_a_task() -> None:
-    text = markdown({"mnist": statistics_of(ROWS), "cifar10": statistics_of(ROWS)}).splitlines()
+    text = markdown({"mnist": statistics_of(PAIRS), "cifar10": statistics_of(PAIRS)}).splitlines()
     assert len(text) == 4
     assert len({row.count("|") for row in text}) == 1
 
@@ -79,17 +80,17 @@ def test_assignments_are_distinct_and_the_first_ones_stay() -> None:
 
 
 def test_plain_is_what_the_engine_measures_up_to_rounding() -> None:
-    plain = fidelity.plain_accuracy(fidelity.engine("digits", 64), (4, 4, 4, 4), 0)
-    assert plain == pytest.approx(fidelity.engine("digits", 64).measure((4, 4, 4, 4))[0], abs=0.03)
+    fast = engine("digits", 64)
+    assert plain_accuracy(fast, (4, 4, 4, 4), 0) == pytest.approx(fast.measure((4, 4, 4, 4))[0], abs=0.03)
 
 
 def test_what_is_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "fidelity.json"
     drawn = fidelity.assignments(4, 3)
-    rows = [row | {"task": "digits", "bitwidths": list(drawn[row["bitwidths"][0]])} for row in ROWS]  # type: ignore[index]
-    settings = {"digits": fidelity.engine("digits", 64).fingerprint}
-    output.write_text(json.dumps({"settings": settings, "rows": rows}))
-    assert fidelity.run(output, ["digits"], 3, 2, 64) == rows  # nothing is measured, no process is started
+    known = [pair._replace(bitwidths=drawn[pair.bitwidths[0]]) for pair in PAIRS]
+    settings = {"digits": engine("digits", 64).fingerprint}
+    output.write_text(json.dumps({"settings": settings, "rows": [pair._asdict() for pair in known]}))
+    assert fidelity.run(output, ["digits"], 3, 2, 64) == known  # nothing is measured, no process is started
     with pytest.raises(SystemExit, match="other settings"):
         fidelity.run(output, ["digits"], 3, 2, 128)
 

@@ -1,28 +1,40 @@
 import pytest
 
-from benchmarks.speed_table import Line, markdown, summary
-
-SERIES = {
-    "a/seconds": [8.0, 7.0, 9.0],
-    "a/accuracy": [0.98, 0.98, 0.98],
-    "b/seconds": [4.0, 4.0, 4.0],
-    "c/brevitas/fp32/seconds": [3.0, 3.0, 3.0],
-    "c/modelopt/fp32/seconds": [2.0, 2.0, 2.0],
-    "c/modelopt/tuned/seconds": [1.0, 1.0, 1.0],
-    "d/svhn8/plain": [0.100, 0.100, 0.100],
-    "d/svhn8/quantized": [0.108, 0.105, 0.120],
-    "e/peak/bf16": [2000.0, 2000.0, 2000.0],
-    "e/svhn8/bf16": [600.0, 500.0, 400.0],
-    "f/lenet/one": [0.9, 1.0, 1.1],
-    "f/lenet/two": [0.5, 0.5, 0.5],
-    "g/memory": [1e-6, 1e-6, 1e-6],
-    "g/vector": [100_000.0, 100_000.0, 100_000.0],
-    "m/env": [1.2],
-}
+from benchmarks.speed.__main__ import summary
+from benchmarks.speed.ablation import FUSED
+from benchmarks.speed.measuring import Reading
+from benchmarks.speed.table import Line, markdown
 
 
-def line(part: str, series: dict[str, list[float]] = SERIES) -> Line:
-    (found,) = [line for line in summary(series) if part in line.what]
+def rounds(
+    row: str, side: str, values: list[float], network: str = "", setting: str = "", unit: str = "s"
+) -> list[Reading]:
+    return [Reading(row, side, unit, value, network, setting) for value in values]
+
+
+READINGS = [
+    *rounds("a", "theirs", [8.0, 7.0, 9.0]),
+    *rounds("a", "theirs", [0.98, 0.98, 0.98], unit="accuracy"),
+    *rounds("b", "theirs", [4.0, 4.0, 4.0]),
+    *rounds("c", "brevitas", [3.0, 3.0, 3.0], setting="fp32"),
+    *rounds("c", "modelopt", [2.0, 2.0, 2.0], setting="fp32"),
+    *rounds("c", "modelopt", [1.0, 1.0, 1.0], setting="tuned"),
+    *rounds("d", "plain", [0.100, 0.100, 0.100], "svhn8"),
+    *rounds("d", "quantized", [0.108, 0.105, 0.120], "svhn8"),
+    *rounds("e", "peak", [2000.0, 2000.0, 2000.0], setting="bf16", unit="GFLOP/s"),
+    *rounds("e", "retraining", [600.0, 500.0, 400.0], "svhn8", "bf16", "GFLOP/s"),
+    *rounds("f", "one", [0.9, 1.0, 1.1], "lenet"),
+    *rounds("f", "two", [0.5, 0.5, 0.5], "lenet"),
+    *rounds("g", "memory", [1e-6, 1e-6, 1e-6]),
+    *rounds("g", "vector", [100_000.0, 100_000.0, 100_000.0], unit="steps/s"),
+    *rounds("h", "with", [0.010, 0.010, 0.010], "simplenet", FUSED),
+    *rounds("h", "without", [0.012, 0.013, 0.014], "simplenet", FUSED),
+    *rounds("m", "env", [1.2], unit="GB"),
+]
+
+
+def line(part: str, readings: list[Reading] = READINGS) -> Line:
+    (found,) = [line for line in summary(readings) if part in line.what]
     return found
 
 
@@ -39,6 +51,7 @@ def line(part: str, series: dict[str, list[float]] = SERIES) -> Line:
         ("lenet: 2 one-thread workers", 2.0, True),
         ("from the memory, ms", 0.001, True),
         ("64 vector environments", 100_000.0, False),
+        ("simplenet: step without", 1.3, True),
         ("CIFAR-10, env", 1.2, True),
     ],
 )
@@ -52,12 +65,11 @@ def test_the_spread_is_that_of_the_rounds() -> None:
 
 
 def test_without_ours_there_is_nothing_to_judge() -> None:
-    alone = line("a fresh process / ours", {"a/seconds": [8.0]})
+    alone = line("a fresh process / ours", rounds("a", "theirs", [8.0]))
     assert (alone.value, alone.met, alone.measured) == (None, None, "8 s")
 
 
-def test_the_table_has_a_line_each_and_the_notes() -> None:
-    text = markdown(summary(SERIES), {"c/brevitas": "not installed: python -m pip install brevitas"}).splitlines()
-    assert len({row.count("|") for row in text if row.startswith("|")}) == 1
-    assert text[-1] == "- c/brevitas: not installed: python -m pip install brevitas"
+def test_the_table_has_a_line_each() -> None:
+    text = markdown(summary(READINGS)).splitlines()
+    assert len({row.count("|") for row in text}) == 1
     assert sum(row.startswith("| d ") for row in text) == 1

@@ -173,12 +173,99 @@ def test_a_file_in_place_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
-    assert "cannot be written" in error_of(tmp_path)
+    assert "is not a file's path" in error_of(tmp_path)
 
 
-@pytest.mark.parametrize("path", [5, 1.5, True])
-def test_what_is_no_path(path: object) -> None:
-    error_of(path)
+@pytest.mark.parametrize("path", [5, 1.5, True, "", ".", "..", b"", Path()])
+def test_what_is_no_path(path: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "is not a file's path" in error_of(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dangling_link_is_followed(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.sqlite", tmp_path / "other" / "file.sqlite"
+    link.symlink_to(target)
+    cache = EvaluationCache(link)
+    cache.put("key", (2,), 0.5, 1.0)
+    assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"link.sqlite", "other"}  # its companions stand beside it
+    cache.close()
+    assert EvaluationCache(target).get("key") == (0.5, 1.0)
+
+
+def test_a_circle_of_links_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ReLeQError, match="cannot be written") as raised:
+        EvaluationCache(tmp_path / "a")
+    assert "\n" not in str(raised.value)
+
+
+def test_another_programs_database_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "bookmarks.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (address TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    assert "another program's database" in error_of(path)
+    assert path.read_bytes() == before
+
+
+# Damaged rows
+
+
+@pytest.mark.parametrize("column", ["accuracy", "seconds"])
+@pytest.mark.parametrize("value", [None, "0.5 or so", b"\x00", 7.5, -0.1, float("nan"), float("inf")], ids=repr)
+def test_a_row_that_holds_no_accuracy_is_not_there_and_is_mended(tmp_path: Path, column: str, value: object) -> None:
+    path = tmp_path / "cache.sqlite"
+    cache = EvaluationCache(path)
+    cache.put("key", (2, 4), 0.5, 1.0)
+    cache.put("other", (4, 2), 0.75, 1.0)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE evaluations SET {column} = ? WHERE key = 'key'", (value,))
+    connection.close()
+    if column == "seconds" and isinstance(value, float) and value == value:  # noqa: PLR0124  # NaN is kept as NULL
+        assert cache.get("key") == (0.5, value)  # nothing hangs on it
+        return
+    assert cache.get("key") is None
+    cache.put("key", (2, 4), 0.6, 2.0)
+    assert cache.get("key") == (0.6, 2.0)
+    assert EvaluationCache(path).get("key") == (0.6, 2.0)
+    cache.put("key", (2, 4), 0.7, 3.0)
+    assert cache.get("key") == (0.6, 2.0)  # whole again, it stays
+    assert cache.get("other") == (0.75, 1.0)
+
+
+@pytest.mark.parametrize(("value", "accuracy"), [(1, 1.0), (0, 0.0), ("0.5", 0.5)])
+def test_what_sqlite_takes_for_a_number_is_one(tmp_path: Path, value: object, accuracy: float) -> None:
+    path = tmp_path / "cache.sqlite"
+    cache = EvaluationCache(path)
+    cache.put("key", (2, 4), 0.25, 1.0)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE evaluations SET accuracy = ? WHERE key = 'key'", (value,))
+    connection.close()
+    assert cache.get("key") == (accuracy, 1.0)
+
+
+def test_a_full_disk_says_which_file_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    filled(path, 3)
+    code = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+cache = EvaluationCache(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the disk is full from here on
+try:
+    cache.put("key", (2, 4), 0.5, 1.0)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    output, errors = start(code, path).communicate(timeout=60)
+    assert output.count("\n") == 1, errors
+    assert output.startswith(f"ReLeQError cache {path} failed (")
+    assert "free the disk or name another file with cache=" in output
+    assert len(EvaluationCache(path)) == 3
 
 
 # Many processes

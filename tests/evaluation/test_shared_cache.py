@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 
 from releq_env.errors import ReLeQError
-from releq_env.evaluation import CachedEvaluator, Evaluation, make_evaluator
-from releq_env.tasks import TASKS, load_pretrained
+from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator
+from releq_env.evaluation.live import live_source
 from tests.conftest import ROOT
-from tests.evaluation.test_cached import cached
-from tests.fakes import smooth_accuracy
+from tests.fakes import FakeSource, smooth_accuracy
 
 ALL = list(itertools.product((1, 2, 4), (2, 3), (1, 8), (2, 5)))
 
 
-def digits(cache: Path | None) -> CachedEvaluator:
-    task = TASKS["digits"]
-    path = None if cache is None else str(cache)
-    return make_evaluator(task, load_pretrained(task), cache=path, retrain_images=32)
+def cached(path: Path, num_layers: int = 2) -> tuple[Evaluator, FakeSource]:
+    source = FakeSource(num_layers=num_layers, fingerprint={"network": "fake"})
+    return Evaluator(source, EvaluationCache(path)), source
+
+
+def digits(cache: str | Path | None, workers: int = 1) -> Evaluator:
+    source = live_source("digits", retrain_images=32, workers=workers)
+    return Evaluator(source, None if cache is None else EvaluationCache(cache))
 
 
 RUN = """
@@ -35,7 +38,7 @@ from tests.evaluation.test_shared_cache import digits
 
 assignments = [tuple(bits) for bits in json.loads(sys.argv[2])]
 evaluator = digits(sys.argv[1])
-evaluator.retraining.load()
+evaluator.source.retraining.load()
 print("ready", flush=True)
 sys.stdin.readline()
 results = evaluator.evaluate_many(assignments)
@@ -92,68 +95,66 @@ def test_four_runs_on_one_file(tmp_path: Path) -> None:
 class Told:
     """Writes down what it is told, and lets another run do the rest at the first evaluation."""
 
-    def __init__(self, other: CachedEvaluator, rest: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, other: Evaluator, rest: Sequence[tuple[int, ...]]) -> None:
         self.told: list[tuple[tuple[int, ...], bool]] = []
         self._other, self._rest = other, rest
-
-    def requested(self, assignments: object) -> None: ...
 
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
         if not self.told:
             self._other.evaluate_many(self._rest)
         self.told.append((evaluation.bitwidths, retrained))
 
+    def diverged(self) -> None: ...
+
 
 def test_what_another_run_finishes_meanwhile_is_not_paid_for(tmp_path: Path) -> None:
-    evaluator, live = cached(tmp_path / "cache.sqlite")
+    evaluator, source = cached(tmp_path / "cache.sqlite")
     other, others = cached(tmp_path / "cache.sqlite")
     assignments = [(2, 4), (4, 2), (8, 8), (3, 3)]
     told = evaluator.listener = Told(other, assignments[1:3])
     results = evaluator.evaluate_many(assignments)
     assert [result.accuracy for result in results] == list(map(smooth_accuracy, assignments))
-    assert live.measured == [(2, 4), (3, 3)]
-    assert others.measured == [(4, 2), (8, 8)]
+    assert source.calls == [(2, 4), (3, 3)]
+    assert others.calls == [(4, 2), (8, 8)]
     assert (evaluator.distinct_evaluations, evaluator.retrained) == (4, 2)
     assert told.told == [((2, 4), True), ((4, 2), False), ((8, 8), False), ((3, 3), True)]
 
 
 def test_nor_by_workers(tmp_path: Path) -> None:
-    evaluator, other = digits(tmp_path / "cache.sqlite"), digits(tmp_path / "cache.sqlite")
-    evaluator.workers = 2
+    evaluator, other = digits(tmp_path / "cache.sqlite", workers=2), digits(tmp_path / "cache.sqlite")
     evaluator.listener = Told(other, ALL)
     results = evaluator.evaluate_many(ALL)
     evaluator.close()
     assert [result.accuracy for result in results] == [result.accuracy for result in other.evaluate_many(ALL)]
     # The first, and the one that the other worker had begun by then.
     assert (evaluator.distinct_evaluations, evaluator.retrained) == (len(ALL), 2)
-    assert other.retrained == len(ALL) - 1  # it did not find what was still under way
+    assert other.retrained == len(ALL)  # nothing is in the file yet when the first is told of
 
 
-def limit(evaluator: CachedEvaluator, pages: int) -> None:
+def limit(evaluator: Evaluator, pages: int) -> None:
     """Let the file grow no further than that, as on a full disk."""
     cache: Any = evaluator.cache
     cache._connected().execute(f"PRAGMA max_page_count = {pages}")
 
 
 def test_a_full_disk_costs_nothing_that_is_finished(tmp_path: Path) -> None:
-    evaluator, live = cached(tmp_path / "cache.sqlite")
+    evaluator, source = cached(tmp_path / "cache.sqlite", num_layers=3)
     assignments = list(itertools.product(range(1, 9), repeat=3))
-    evaluator.workers = 1
     limit(evaluator, 8)
-    with pytest.raises(ReLeQError, match=r"cache .*cache\.sqlite failed \(database or disk is full\)") as raised:
+    with pytest.raises(ReLeQError, match=r"cache .*cache\.sqlite failed \(database or disk is full\); free") as raised:
         evaluator.evaluate_many(assignments)
     assert "\n" not in str(raised.value)
-    measured = list(live.measured)
+    measured = list(source.calls)
     assert 1 < len(measured) < len(assignments)
     # All but the last are in the file, for every run; this one knows that, too.
-    later, _ = cached(tmp_path / "cache.sqlite")
+    later, _ = cached(tmp_path / "cache.sqlite", num_layers=3)
     assert all(later.lookup(assignment) is not None for assignment in measured[:-1])
     assert later.lookup(measured[-1]) is None
     assert evaluator.evaluate(measured[-1]).accuracy == smooth_accuracy(measured[-1])
     assert (evaluator.distinct_evaluations, evaluator.retrained) == (len(measured), len(measured))
     limit(evaluator, 10_000)
     evaluator.evaluate_many(assignments)
-    assert live.measured == assignments  # each once
+    assert source.calls == assignments  # each once
     with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()

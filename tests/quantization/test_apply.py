@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from releq_env.errors import ReLeQError
 from releq_env.quantization import QUANTIZERS, quantize
@@ -24,7 +25,7 @@ def test_computes_with_quantized_weights(network: nn.Sequential, quantizer: str,
     with torch.no_grad():
         for index, b in zip((0, 4), bits, strict=True):
             weight = network[index].weight.detach()
-            codes, scale, offset = QUANTIZERS[quantizer].build(weight, b).encode(weight)
+            codes, scale, offset = QUANTIZERS[quantizer].make(weight, b).encode(weight)
             expected[index].weight.copy_(scale * codes + offset)
     quantized = quantize(network, ["0", "4"], bits, quantizer)
     torch.testing.assert_close(quantized(IMAGES), expected(IMAGES))
@@ -67,7 +68,7 @@ def test_unnamed_layers_stay(network: nn.Sequential) -> None:
 
 @pytest.mark.parametrize("bits", [(2,), (2, 2, 2), ()])
 def test_as_many_bitwidths_as_layers(network: nn.Sequential, bits: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ReLeQError, match=f"{len(bits)} bitwidths for 2 layers"):
         quantize(network, ["0", "4"], bits)
 
 
@@ -76,6 +77,24 @@ def test_as_many_bitwidths_as_layers(network: nn.Sequential, bits: tuple[int, ..
 )
 def test_unsupported_bits_are_refused(network: nn.Sequential, quantizer: str, bits: int) -> None:
     # One bit of WRPN would otherwise divide by zero and train on nothing but NaN.
-    with pytest.raises(ReLeQError) as raised:
+    with pytest.raises(ReLeQError, match=f"layer '4' cannot have {bits} bits; {quantizer} supports") as raised:
         quantize(network, ["0", "4"], (8, bits), quantizer)
-    assert str(bits) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_quantizer_is_named(network: nn.Sequential) -> None:
+    with pytest.raises(ReLeQError, match="unknown quantizer 'int8'.*lsq, wrpn, dorefa"):
+        quantize(network, ["0"], (8,), "int8")
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_weight_norm_is_quantized_as_the_last_step(quantizer: str) -> None:
+    network = nn.Sequential(weight_norm(nn.Conv2d(1, 4, 3)), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
+    quantized = quantize(network, ["0", "2"], (6, 6), quantizer)
+    weight = network[0].weight.detach()
+    assert torch.equal(quantized[0].weight, QUANTIZERS[quantizer].make(weight, 6)(weight))
+    before = [parameter.detach().clone() for parameter in quantized.parameters()]
+    quantized(IMAGES).square().sum().backward()
+    torch.optim.SGD(quantized.parameters(), lr=0.1).step()
+    assert all(not torch.equal(old, new) for old, new in zip(before, quantized.parameters(), strict=True))
+    assert torch.equal(network[0].weight, weight)

@@ -1,9 +1,13 @@
+from collections import OrderedDict
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, weight_norm
 
 from releq_env.errors import ReLeQError
-from releq_env.quantization import quantizable_layers
+from releq_env.quantization import quantizable_layers, with_scales
 
 
 def test_convolution_and_linear_by_hand() -> None:
@@ -82,3 +86,33 @@ def test_nothing_to_quantize() -> None:
     with pytest.raises(ReLeQError, match=r"Sequential has no quantizable layer.*Conv2d.*Linear") as raised:
         quantizable_layers(nn.Sequential(nn.Flatten(), nn.ReLU()), (1, 2, 2))
     assert "\n" not in str(raised.value)
+
+
+def test_scales_are_those_of_the_quantizer() -> None:
+    layers = quantizable_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 10)), (3, 8, 8))
+    assert [layer.scales for layer in with_scales(layers, "lsq")] == [8, 10]
+    for quantizer in ("wrpn", "dorefa"):
+        assert [layer.scales for layer in with_scales(layers, quantizer)] == [1, 1]
+
+
+def test_weight_norm_counts_the_weights_that_are_computed() -> None:
+    network = nn.Sequential(parametrizations.weight_norm(nn.Conv1d(2, 4, 3)))
+    (layer,) = quantizable_layers(network, (2, 10))
+    assert (layer.n, layer.weights, layer.macs) == (4, 24, 4 * 8 * 6)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: nn.ConvTranspose2d(2, 3, 3), "is a ConvTranspose2d, which cannot be quantized"),
+        (lambda: weight_norm(nn.Conv2d(2, 3, 3)), "computed by a hook.*parametrizations"),
+    ],
+    ids=["transposed", "old weight norm"],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_cannot_be_quantized_is_refused_by_name(make: Callable[[], nn.Module], reason: str) -> None:
+    network = nn.Sequential(OrderedDict(first=make()))
+    with pytest.raises(ReLeQError, match=f"layer 'first'.*{reason}") as raised:
+        quantizable_layers(network, (2, 5, 5))
+    assert "\n" not in str(raised.value)
+    assert not network.first._forward_hooks

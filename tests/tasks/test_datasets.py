@@ -12,7 +12,7 @@ from torchvision.datasets import SVHN
 from torchvision.datasets.utils import calculate_md5
 
 from releq_env.errors import ReLeQError
-from releq_env.tasks.datasets import DATASETS, digest
+from releq_env.tasks.datasets import DATASETS, Dataset, Examples, digest
 from tests.fakes import RandomImages, random_dataset
 
 DOWNLOADED = ["MNIST", "FashionMNIST", "CIFAR10", "SVHN"]
@@ -42,12 +42,12 @@ def write_idx(folder: Path, count: int = 4, cut: int = 0) -> None:
 def test_digits_parts() -> None:
     training, validation = DATASETS["Digits"].load()
     test = DATASETS["Digits"].load_test()
-    assert [len(part.labels) for part in (training, validation, test)] == [800, 500, 497]
+    assert [len(part.targets) for part in (training, validation, test)] == [800, 500, 497]
     for part in (training, validation, test):
-        assert part.images.dtype == torch.uint8
-        assert part.images.shape[1:] == (1, 8, 8)
-        assert part.labels.dtype == torch.int64
-        counts = torch.bincount(part.labels, minlength=10)
+        assert part.inputs.dtype == torch.uint8
+        assert part.inputs.shape[1:] == (1, 8, 8)
+        assert part.targets.dtype == torch.int64
+        counts = torch.bincount(part.targets, minlength=10)
         assert int(counts.max() - counts.min()) <= 8  # stratified; the classes are not quite of one size
 
 
@@ -56,8 +56,8 @@ def test_digits_parts_are_disjoint_and_complete() -> None:
 
     training, validation = DATASETS["Digits"].load()
     parts = (training, validation, DATASETS["Digits"].load_test())
-    ours = torch.cat([part.images.flatten(1) for part in parts]).numpy()
-    labels = torch.cat([part.labels for part in parts]).numpy()
+    ours = torch.cat([part.inputs.flatten(1) for part in parts]).numpy()
+    labels = torch.cat([part.targets for part in parts]).numpy()
     everything = load_digits()
     rows = np.column_stack([ours, labels])
     theirs = np.column_stack([everything.data.astype(np.uint8), everything.target])
@@ -71,7 +71,7 @@ def test_digits_are_the_same_every_time() -> None:
 
 def test_digits_normalised() -> None:
     training, _ = DATASETS["Digits"].load()
-    images = DATASETS["Digits"].normalize(training.images)
+    images = DATASETS["Digits"].normalize(training.inputs)
     assert images.dtype == torch.float32
     assert images.mean().item() == pytest.approx(0.0, abs=0.01)
     assert images.std().item() == pytest.approx(1.0, abs=0.01)
@@ -81,6 +81,85 @@ def test_normalisation_is_by_channel() -> None:
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     dataset = replace(DATASETS["SVHN"], mean=(0.0, 0.5, 0.2), std=(1.0, 0.25, 0.5))
     torch.testing.assert_close(dataset.normalize(images).flatten(), torch.tensor([0.0, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_lists_are_accepted_one_for_all_or_one_a_channel(count: int) -> None:
+    dataset = replace(random_dataset((3, 4, 4)), mean=[0.5] * count, std=[0.25] * count, scale=1)
+    assert hash(dataset) == hash(replace(dataset))
+    torch.testing.assert_close(dataset.normalize(torch.ones(2, 3, 4, 4)), torch.full((2, 3, 4, 4), 2.0))
+
+
+@pytest.mark.parametrize(("mean", "std"), [([0.5, 0.5], [0.2, 0.2]), ([0.5], []), ([], [0.2]), ([0.5] * 3, [0.2])])
+def test_as_many_means_as_channels(mean: list[float], std: list[float]) -> None:
+    message = error_of(lambda: replace(random_dataset((3, 4, 4)), mean=mean, std=std))
+    assert "give 1 or 3 of each, or none" in message
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 7), (2, 4, 4, 4)])
+def test_inputs_of_any_shape(shape: tuple[int, ...]) -> None:
+    def read(root: Path, train: bool, download: bool) -> Examples:
+        return Examples(torch.arange(20.0).reshape(20, *(1,) * len(shape)).expand(20, *shape), torch.arange(20))
+
+    dataset = Dataset(name="Own", input_shape=shape, read=read, validation_images=8, mean=[1.0], std=[2.0])
+    training, validation = dataset.load()
+    assert (len(training.inputs), len(validation.targets)) == (12, 8)
+    normalized = dataset.normalize(training.inputs)
+    assert normalized.shape == (12, *shape)
+    torch.testing.assert_close(normalized.reshape(12, -1)[:, 0], (torch.arange(12) - 1.0) / 2.0)
+    assert torch.equal(replace(dataset, mean=(), std=()).normalize(training.inputs), training.inputs)
+
+
+def test_data_that_do_not_fit_what_is_said_of_them() -> None:
+    assert "inputs of shape (80, 1, 8, 8) and 80 targets; give (N, 3, 8, 8) and N" in error_of(
+        replace(random_dataset(), input_shape=(3, 8, 8)).load
+    )
+    assert "80 examples, of which 0 are validation" in error_of(random_dataset(validation_images=0).load)
+    assert "80 examples, of which 80 are validation" in error_of(random_dataset(validation_images=80).load)
+
+
+def test_data_loaded_in_inference_mode_can_be_trained_on() -> None:
+    with torch.inference_mode():
+        training, _ = DATASETS["Digits"].load()
+        images = DATASETS["Digits"].normalize(training.inputs)
+    assert not images.is_inference()
+
+
+# What tells data from others
+
+
+def test_published_data_are_not_read_to_be_told(tmp_path: Path) -> None:
+    fingerprints = {dataset.fingerprint(tmp_path / "nothing") for dataset in DATASETS.values()}
+    assert len(fingerprints) == len(DATASETS)
+
+
+def test_other_data_of_the_same_name_are_told_apart() -> None:
+    def other(root: Path, train: bool, download: bool) -> Examples:
+        data = RandomImages()(root, train, download)
+        data.targets[7] += 1
+        return data
+
+    dataset = random_dataset()
+    assert dataset.fingerprint() == random_dataset().fingerprint()
+    assert dataset.fingerprint() != replace(dataset, read=other).fingerprint()
+    own = replace(DATASETS["SVHN"], read=RandomImages((3, 32, 32)))
+    assert own.fingerprint() != DATASETS["SVHN"].fingerprint()
+
+
+def test_data_are_hashed_once() -> None:
+    read = RandomImages()
+    dataset = replace(random_dataset(), read=read)
+    assert read.reads == 0
+    assert dataset.fingerprint() == dataset.fingerprint()
+    assert read.reads == 1
+
+
+def test_a_cache_key_stands_for_the_content() -> None:
+    def refuse(root: Path, train: bool, download: bool) -> Examples:
+        raise AssertionError("the data were read")
+
+    first, second = (replace(random_dataset(), read=refuse, cache_key=key).fingerprint() for key in ("1", "2"))
+    assert first != second
 
 
 # Missing and damaged files
@@ -146,7 +225,7 @@ def test_corrupt_svhn(tmp_path: Path) -> None:
 def test_one_changed_pixel_is_noticed() -> None:
     def read(root: Path, train: bool, download: bool) -> Any:
         data = DATASETS["Digits"].read(root, train, download)
-        data.images[3, 0, 2, 2] += 1
+        data.inputs[3, 0, 2, 2] += 1
         return data
 
     dataset = replace(DATASETS["Digits"], read=read)
@@ -157,8 +236,8 @@ def test_digest_depends_on_images_and_labels() -> None:
     data = RandomImages()(Path(), True, False)
     digests = {
         digest(data),
-        digest(data._replace(labels=data.labels.flip(0))),
-        digest(data._replace(images=data.images.flip(0))),
+        digest(data._replace(targets=data.targets.flip(0))),
+        digest(data._replace(inputs=data.inputs.flip(0))),
     }
     assert len(digests) == 3
     assert digest(data) == digest(RandomImages()(Path(), True, False))
@@ -182,15 +261,15 @@ def test_missing_files_are_downloaded_once(tmp_path: Path) -> None:
 
     training, validation = replace(random_dataset(), read=read, downloads=True).load(str(tmp_path))
     assert downloads == [False, True]
-    assert (len(training.labels), len(validation.labels)) == (50, 30)
+    assert (len(training.targets), len(validation.targets)) == (50, 30)
 
 
 def test_validation_is_the_end_of_the_training_part() -> None:
     dataset = random_dataset(count=80, validation_images=30)
     everything = dataset.read(Path(), True, False)
     training, validation = dataset.load()
-    assert torch.equal(training.images, everything.images[:50])
-    assert torch.equal(validation.labels, everything.labels[50:])
+    assert torch.equal(training.inputs, everything.inputs[:50])
+    assert torch.equal(validation.targets, everything.targets[50:])
 
 
 # SVHN in its real format
@@ -216,15 +295,15 @@ def test_svhn_files(svhn_folder: tuple[Path, dict[str, tuple[Any, Any]]]) -> Non
     root, arrays = svhn_folder
     dataset = replace(DATASETS["SVHN"], validation_images=5)
     training, validation = dataset.load(str(root))
-    assert training.images.shape == (18, 3, 32, 32)
-    assert validation.images.shape == (5, 3, 32, 32)
-    assert training.images.dtype == torch.uint8
+    assert training.inputs.shape == (18, 3, 32, 32)
+    assert validation.inputs.shape == (5, 3, 32, 32)
+    assert training.inputs.dtype == torch.uint8
     images, labels = arrays["train"]
-    np.testing.assert_array_equal(training.images[7], images[:, :, :, 7].transpose(2, 0, 1))
-    np.testing.assert_array_equal(torch.cat([training.labels, validation.labels]), labels[:, 0] % 10)
-    assert training.labels.dtype == torch.int64
+    np.testing.assert_array_equal(training.inputs[7], images[:, :, :, 7].transpose(2, 0, 1))
+    np.testing.assert_array_equal(torch.cat([training.targets, validation.targets]), labels[:, 0] % 10)
+    assert training.targets.dtype == torch.int64
     test = dataset.load_test(str(root))
-    np.testing.assert_array_equal(test.images[3], arrays["test"][0][:, :, :, 3].transpose(2, 0, 1))
+    np.testing.assert_array_equal(test.inputs[3], arrays["test"][0][:, :, :, 3].transpose(2, 0, 1))
 
 
 def test_svhn_file_with_another_md5(svhn_folder: tuple[Path, object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +332,10 @@ def test_published_data(name: str, sizes: tuple[int, ...], real_data: str) -> No
             pytest.skip(f"{name} is not in RELEQ_DATA")
         raise
     parts = (training, validation, dataset.load_test(real_data))
-    assert tuple(len(part.labels) for part in parts) == sizes
+    assert tuple(len(part.targets) for part in parts) == sizes
     for part in parts:
-        assert part.images.shape[1:] == dataset.input_shape
-        assert part.labels.unique().tolist() == list(range(10))
-    images = dataset.normalize(training.images)
+        assert part.inputs.shape[1:] == dataset.input_shape
+        assert part.targets.unique().tolist() == list(range(10))
+    images = dataset.normalize(training.inputs)
     np.testing.assert_allclose(images.mean(dim=(0, 2, 3)), 0.0, atol=0.02)
     np.testing.assert_allclose(images.std(dim=(0, 2, 3)), 1.0, atol=0.02)

@@ -10,7 +10,7 @@ import torch
 from releq_env.errors import ReLeQError
 from releq_env.tasks import TASKS, load_pretrained
 from releq_env.tasks.pretrained import SHIPPED, read, write
-from releq_env.tasks.pretraining import accuracy
+from releq_env.tasks.pretraining import score
 from tests.conftest import shipped
 
 MEND = "reinstall releq_env"
@@ -92,6 +92,27 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[name]) for name, value in pretrained.network.state_dict().items())
 
 
+def test_a_network_loaded_in_inference_mode_can_be_trained() -> None:
+    with torch.inference_mode():
+        pretrained = load_pretrained(TASKS["digits"])
+    assert not any(tensor.is_inference() for tensor in pretrained.network.state_dict().values())
+    assert all(parameter.requires_grad for parameter in pretrained.network.parameters())
+
+
+def test_loading_does_not_advance_the_global_generator() -> None:
+    state = torch.get_rng_state()
+    load_pretrained(TASKS["digits"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, -0.5, 1.5, float("nan")])
+def test_an_accuracy_that_nothing_can_be_compared_to(record: Path, accuracy: float) -> None:
+    edit(record, lambda known: known.update(validation_accuracy=accuracy))
+    with pytest.raises(ReLeQError, match=f"digits has a validation accuracy of {accuracy}, to which nothing") as raised:
+        read(TASKS["digits"], record, MEND)
+    assert "\n" not in str(raised.value)
+
+
 def test_every_shipped_weight_has_a_record_and_vice_versa() -> None:
     names = {path.stem for path in SHIPPED.glob("*.json")}
     assert names == {path.stem for path in SHIPPED.glob("*.safetensors")}
@@ -113,11 +134,11 @@ def test_shipped_record_is_of_the_tasks_recipe(task_name: str) -> None:
 def test_shipped_digits_are_as_accurate_as_recorded() -> None:
     task = TASKS["digits"]
     pretrained = load_pretrained(task)
-    validation = accuracy(pretrained.network, task.dataset.load()[1], task.dataset)
+    validation = score(pretrained.network, task.dataset.load()[1], task)
     # One image may lie on the decision boundary of another processor's rounding.
     assert validation == pytest.approx(pretrained.accuracy, abs=1.5 / 500)
     known = json.loads((SHIPPED / "digits.json").read_text())
-    test = accuracy(pretrained.network, task.dataset.load_test(), task.dataset)
+    test = score(pretrained.network, task.dataset.load_test(), task)
     assert test == pytest.approx(known["test_accuracy"], abs=1.5 / 497)
 
 
@@ -133,4 +154,4 @@ def test_shipped_weights_are_as_accurate_as_recorded(task_name: str, real_data: 
             pytest.skip(f"the data of {task_name} are not in RELEQ_DATA")
         raise
     pretrained = load_pretrained(task)
-    assert accuracy(pretrained.network, validation, task.dataset) == pytest.approx(pretrained.accuracy, abs=5e-4)
+    assert score(pretrained.network, validation, task) == pytest.approx(pretrained.accuracy, abs=5e-4)

@@ -7,10 +7,14 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, Task, load_pretrained, pretraining
-from releq_env.tasks.pretraining import accuracy, augment, pretrain
-from tests.fakes import random_dataset
+from releq_env.errors import ReLeQError
+from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, Task, load_pretrained, make_weights, pretraining
+from releq_env.tasks.datasets import Dataset, Examples
+from releq_env.tasks.pretraining import augment, pretrain, score
+from tests.fakes import RandomImages, random_dataset
 
 RECIPE = PretrainingRecipe(epochs=4, batch_size=10, shift=1, flip=True)
 
@@ -67,7 +71,7 @@ def test_trained_on_first_use_and_then_cached(task: Task, trainings: list[str], 
 def test_an_environment_trains_on_first_use(task: Task, trainings: list[str]) -> None:
     task = replace(task, retraining=RetrainingRecipe(images=20, batch_size=10))
     for _ in range(2):
-        env = gym.make("ReLeQ-Digits-v0", task=task, cache=None)
+        env = gym.make("ReLeQ-Digits-v0", problem=task, cache=None)
         env.reset()
         for _ in range(4):
             *_, info = env.step(1)
@@ -88,7 +92,7 @@ def test_optimizers_train(task: Task, optimizer: str) -> None:
     recipe = PretrainingRecipe(epochs=20, batch_size=10, optimizer=optimizer, learning_rate=rate)
     network, _ = pretrain(replace(task, pretraining=recipe))
     training, _ = task.dataset.load()
-    assert accuracy(network, training, task.dataset) > 0.5
+    assert score(network, training, task) > 0.5
 
 
 def test_training_is_reproducible_and_leaves_the_global_generator_alone(task: Task) -> None:
@@ -118,6 +122,107 @@ def test_resumed_training_gives_the_weights_of_an_uninterrupted_one(
     assert not checkpoint.exists()
 
 
+class Dropping(nn.Sequential):
+    """A network with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+
+
+def test_dropout_follows_the_seed_also_where_training_is_resumed(
+    task: Task, interrupt: Callable[[int], None], tmp_path: Path
+) -> None:
+    task = replace(task, network=Dropping)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    expected, _ = pretrain(task)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    interrupt(8)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(task, checkpoint=tmp_path / "tiny.checkpoint")
+    interrupt(0)
+    network, _ = pretrain(task, checkpoint=tmp_path / "tiny.checkpoint")
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))
+    other, _ = pretrain(replace(task, pretraining=replace(RECIPE, seed=1)))
+    assert not torch.equal(next(other.parameters()), next(expected.parameters()))
+
+
+def test_fewer_images_than_a_batch(task: Task) -> None:
+    task = replace(task, pretraining=replace(RECIPE, batch_size=500, epochs=30))
+    network, _ = pretrain(task)
+    training, _ = task.dataset.load()
+    assert score(network, training, task) > 0.3
+
+
+def test_an_accuracy_of_zero_is_one_line(task: Task) -> None:
+    with (
+        pytest.warns(UserWarning, match="cache_key"),
+        pytest.raises(ReLeQError, match="tiny has a validation accuracy of 0.0") as raised,
+    ):
+        load_pretrained(replace(task, metric=lambda outputs, targets: 0.0))
+    assert "\n" not in str(raised.value)
+
+
+# Other tasks than classification of images
+
+
+def line(root: Path, train: bool, download: bool) -> Examples:
+    """Series of five channels, and the mean of the first as target."""
+    inputs = torch.randn(200, 5, 6, generator=torch.Generator().manual_seed(int(train)))
+    return Examples(inputs, inputs[:, :1].mean(dim=2))
+
+
+def explained(outputs: Tensor, targets: Tensor) -> float:
+    """The share of the targets' variance that is explained, at least 0."""
+    return max(0.0, 1.0 - ((outputs - targets).square().mean() / targets.var()).item())
+
+
+@pytest.fixture
+def regression(task: Task) -> Task:
+    """A one-dimensional convolution that predicts a number."""
+    return replace(
+        task,
+        network=lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.Flatten(), nn.Linear(16, 1)),
+        dataset=Dataset(name="Line", input_shape=(5, 6), read=line, validation_images=50),
+        pretraining=PretrainingRecipe(epochs=60, batch_size=10, optimizer="adamw", learning_rate=1e-2),
+        loss=F.mse_loss,
+        metric=explained,
+        cache_key="explained variance",
+    )
+
+
+def test_loss_metric_and_data_are_the_tasks(regression: Task) -> None:
+    pretrained = load_pretrained(regression)
+    assert pretrained.accuracy > 0.9
+    _, validation = regression.dataset.load()
+    assert score(pretrained.network, validation, regression) == pretrained.accuracy
+    assert [layer.name for layer in pretrained.layers] == ["0", "2"]
+
+
+def test_convolutions_of_volumes(task: Task) -> None:
+    def volumes(root: Path, train: bool, download: bool) -> Examples:
+        data = RandomImages()(root, train, download)
+        return Examples(data.inputs.reshape(-1, 1, 4, 4, 4), data.targets)
+
+    network, _ = pretrain(
+        replace(
+            task,
+            network=lambda: nn.Sequential(nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(32, 10)),
+            dataset=replace(task.dataset, input_shape=(1, 4, 4, 4), read=volumes),
+            pretraining=PretrainingRecipe(epochs=1),
+        )
+    )
+    assert not network.training
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"shift": 1}])
+def test_only_images_are_mirrored_and_shifted(regression: Task, change: dict[str, Any]) -> None:
+    task = replace(regression, pretraining=replace(regression.pretraining, **change))
+    with pytest.raises(ReLeQError, match=r"\(5, 6\) cannot be mirrored or shifted; .*flip=False and shift=0"):
+        load_pretrained(task)
+
+
 def test_first_use_goes_on_where_it_was_interrupted(
     task: Task, interrupt: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +240,7 @@ def test_training_learns(task: Task) -> None:
     task = replace(task, pretraining=PretrainingRecipe(epochs=30, batch_size=10))
     network, accuracies = pretrain(task)
     training, _ = task.dataset.load()
-    assert accuracy(network, training, task.dataset) > 0.9
+    assert score(network, training, task) > 0.9
     assert set(accuracies) == {"validation_accuracy"}
 
 
@@ -208,6 +313,6 @@ def test_shift_moves_whole_images_and_pads_with_zeros() -> None:
 
 def test_command_line_makes_weights(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "digits", replace(task, name="digits"))
-    monkeypatch.setattr("sys.argv", ["pretraining", "digits", "--output", str(tmp_path / "out")])
-    pretraining.main()
+    monkeypatch.setattr("sys.argv", ["make_weights", "digits", "--output", str(tmp_path / "out")])
+    make_weights.main()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"digits.json", "digits.safetensors"}

@@ -1,19 +1,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from releq_env.errors import ReLeQError
-from releq_env.quantization import QUANTIZERS
 from releq_env.tasks import TASKS, get_task
+from releq_env.tasks.task import top1_accuracy
 
 
 def test_names() -> None:
     assert list(TASKS) == ["digits", "mnist", "fashion-mnist", "cifar10", "svhn"]
     assert all(task.name == name for name, task in TASKS.items())
-
-
-def test_a_task_has_a_learning_rate_for_every_quantizer(task_name: str) -> None:
-    assert set(TASKS[task_name].retraining.learning_rates) == set(QUANTIZERS)
 
 
 def test_by_name_and_as_it_is() -> None:
@@ -27,3 +24,17 @@ def test_unknown_task_is_named(task: object) -> None:
     with pytest.raises(ReLeQError, match="unknown task .*digits, mnist, fashion-mnist, cifar10, svhn") as raised:
         get_task(task)  # type: ignore[arg-type]
     assert repr(task) in str(raised.value)
+
+
+def test_top1_accuracy() -> None:
+    outputs = torch.tensor([[0.1, 0.9], [3.0, -1.0], [0.2, 0.1]])
+    assert top1_accuracy(outputs, torch.tensor([1, 1, 0])) == 2 / 3
+
+
+def test_untrained_networks_follow_their_seed_and_leave_the_global_generator_alone(task_name: str) -> None:
+    task = TASKS[task_name]
+    state = torch.get_rng_state()
+    first, second, other = (next(task.untrained(seed).parameters()) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)

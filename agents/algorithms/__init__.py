@@ -1,0 +1,1 @@
+"""The agents: one registry, one adapter for each family of them."""

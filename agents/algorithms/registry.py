@@ -1,0 +1,86 @@
+"""The agents by name."""
+
+import inspect
+import pkgutil
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from releq_env.errors import ReLeQError, check_choice
+from releq_env.searchers import SEARCHERS
+
+ALGORITHMS: ChainMap[str, Any] = ChainMap(
+    {
+        "ppo": "stable_baselines3:PPO",
+        "recurrent_ppo": "sb3_contrib:RecurrentPPO",
+        "dqn": "stable_baselines3:DQN",
+    },
+    SEARCHERS,
+)
+"""Name -> agent, or `"module:name"` of it. Add one of your own and its name is accepted as `--algo`.
+
+An agent is an algorithm of Stable-Baselines3 or derived from one; or it makes an `EnvAgent`; or it is a searcher
+(`releq_env.searchers.Searcher`; all in `SEARCHERS` are in here).
+"""
+
+FAMILIES = {
+    "OnPolicyAlgorithm": "agents.algorithms.on_policy:OnPolicyAgent",
+    "OffPolicyAlgorithm": "agents.algorithms.off_policy:OffPolicyAgent",
+}
+"""Base class in Stable-Baselines3 -> what makes an `EnvAgent` of an algorithm derived from it."""
+
+HYPERPARAMS = Path(__file__).parents[1] / "hyperparams"
+
+
+class Agent(NamedTuple):
+    """How an agent is made.
+
+    Attributes:
+        make: Makes it: a searcher of problem and seed, another of environments and seed; and hyperparameters.
+        searches: Whether it is a searcher.
+        masks: Whether it keeps `max_cost` by itself.
+    """
+
+    make: Callable[..., Any]
+    searches: bool
+    masks: bool
+
+
+def find_agent(algo: str) -> Agent:
+    """Return how an agent is made.
+
+    Raises:
+        ReLeQError: If there is none of that name, or a library that it needs is not installed.
+    """
+    check_choice("algo", algo, ALGORITHMS)
+    factory = ALGORITHMS[algo]
+    try:
+        if isinstance(factory, str):
+            factory = pkgutil.resolve_name(factory)
+        if algo in SEARCHERS or hasattr(factory, "ask"):
+            return Agent(factory, searches=True, masks=True)
+        for base in inspect.getmro(factory) if inspect.isclass(factory) else ():
+            if base.__name__ in FAMILIES and base.__module__.startswith("stable_baselines3."):
+                masks = "action_masks" in inspect.signature(factory.predict).parameters
+                adapter = pkgutil.resolve_name(FAMILIES[base.__name__])
+                return Agent(partial(adapter, factory), searches=False, masks=masks)
+    except ModuleNotFoundError as error:
+        raise ReLeQError(f'--algo {algo} needs {error.name}; pip install "releq_env[agents]"') from error
+    return Agent(factory, searches=False, masks=getattr(factory, "masks", False))
+
+
+def read_hyperparams(algo: str, env_name: str) -> dict[str, Any]:
+    """Return an agent's settings out of `agents/hyperparams/<algo>.yml`, a file in rl-baselines3-zoo's form.
+
+    Args:
+        algo: A name in `ALGORITHMS`; one without a file has no settings.
+        env_name: Id of the environment, without a module; one that the file does not list has the settings
+            of `default`, which the adapters fit to its number of layers.
+    """
+    path = HYPERPARAMS / f"{algo}.yml"
+    by_id: Mapping[str, dict[str, Any]] = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return dict(by_id.get(env_name) or by_id.get("default") or {})

@@ -1,0 +1,118 @@
+"""What the adapters of Stable-Baselines3's two families have in common."""
+
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.algorithms.base import Progress
+from releq_env.errors import ReLeQError
+from releq_env.sb3_vec_env import ReLeQVecEnv
+
+
+class SB3Agent:
+    """An algorithm of Stable-Baselines3 as an `EnvAgent`.
+
+    Args:
+        algorithm: Its class.
+        venv: The environments.
+        seed: Seeds the algorithm, the environments and the global generators.
+        policy: As Stable-Baselines3 takes it.
+        callback: As rl-baselines3-zoo takes it: the path of a class, `{path: arguments}`, or a list of these.
+        **hyperparams: Of the algorithm.
+
+    Attributes:
+        venv: The environments.
+        model: The model.
+
+    Raises:
+        ReLeQError: If the algorithm does not take a hyperparameter.
+    """
+
+    def __init__(
+        self,
+        algorithm: type[BaseAlgorithm],
+        venv: ReLeQVecEnv,
+        seed: int,
+        *,
+        policy: str = "MlpPolicy",
+        callback: Any = None,
+        **hyperparams: Any,
+    ) -> None:
+        torch.set_num_threads(1)  # the networks are tiny; the cores belong to the retraining
+        self.venv = venv
+        self._callbacks = _callbacks(callback)
+        try:
+            self.model = algorithm(policy, venv, seed=seed, device="cpu", **self.fitted(hyperparams))
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ReLeQError(f"{algorithm.__name__} does not take its hyperparameters ({error})") from error
+
+    def fitted(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
+        """Return the hyperparameters fitted to the length of an episode."""
+        return hyperparams
+
+    def tracker(self, progress: Progress) -> "Track":
+        """Return the callback that keeps the run informed."""
+        return Track(progress)
+
+    def whole_episodes(self, steps: int) -> int:
+        """Return a number of steps in each environment rounded up to whole episodes."""
+        episode = self.venv.releq_envs[0].episode_steps
+        return -(-steps // episode) * episode
+
+    def learn(self, timesteps: int, progress: Progress) -> None:
+        """Train until the time steps are used up, or the run is to end."""
+        model, length = self.model, progress.schedule_timesteps
+
+        def remaining(done: int, total: int) -> None:
+            model._current_progress_remaining = 1.0 - min(done / length, 1.0)
+
+        model._update_current_progress_remaining = remaining  # type: ignore[assignment,method-assign]
+        try:
+            model.learn(timesteps, callback=[self.tracker(progress), *self._callbacks])
+        finally:
+            del model._update_current_progress_remaining  # or it would be saved with the model
+
+    def save(self, path: Path) -> None:
+        """Save the model; the file holds pickles, so load only your own."""
+        self.model.save(path)
+
+
+class Track(BaseCallback):
+    """Tells the run of every step.
+
+    Args:
+        progress: The run's.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def _on_training_start(self) -> None:
+        self.model._total_timesteps = self.progress.schedule_timesteps  # read by schedules and callbacks
+
+    def _on_step(self) -> bool:
+        if np.isnan(self.locals["rewards"]).any():
+            raise ReLeQError(
+                "a reward is NaN, from which nothing can be learned; give a reward that is always a number"
+            )
+        return self.progress.step(self.locals["rewards"], self.locals["dones"], self.locals["infos"])
+
+
+def _callbacks(named: Any) -> list[BaseCallback]:
+    callbacks = []
+    for each in named if isinstance(named, list) else [named] if named else []:
+        for path, arguments in each.items() if isinstance(each, Mapping) else [(each, None)]:
+            try:
+                callbacks.append(pkgutil.resolve_name(path)(**(arguments or {})))
+            except (ImportError, AttributeError, TypeError, ValueError) as error:
+                raise ReLeQError(
+                    f"callback {path!r} cannot be made ({error}); name a class and its arguments"
+                ) from error
+    return callbacks

@@ -1,0 +1,51 @@
+"""Writing the files of a run, with an error that helps."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from releq_env.errors import ReLeQError
+from releq_env.files import replace_file
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the system says when a file of the run cannot be written into one line that helps."""
+    try:
+        yield
+    except OSError as error:
+        raise ReLeQError(
+            f"{path} cannot be written ({os.strerror(error.errno or 0)}); mend that, by freeing the disk for one, "
+            "and go on with --resume and the run's folder: what was finished before is kept"
+        ) from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file of the run in one step.
+
+    Raises:
+        ReLeQError: If it cannot be written.
+    """
+    with explained(path):
+        replace_file(path, text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of the run as JSON, in which a number that is none, such as NaN, is `null`.
+
+    Raises:
+        ReLeQError: If it cannot be written.
+    """
+    write(path, json.dumps(_known(content), indent=2, allow_nan=False) + "\n")
+
+
+def _known(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _known(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_known(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

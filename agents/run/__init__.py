@@ -1,0 +1,1 @@
+"""One run, whatever the agent: its settings, its folder, its progress."""

@@ -1,0 +1,52 @@
+"""Measures the best assignments again, with retraining seeds that the search has not seen.
+
+The best of many noisy measurements looks better than it is; a second look at other seeds does not.
+"""
+
+import sys
+
+import numpy as np
+
+from agents.report.summary import Candidate
+from agents.run.folder import RunFolder, recorded
+from releq_env.evaluation import Evaluation
+from releq_env.problem import Problem
+
+BEST = 5
+SEEDS = 2
+
+
+def confirm(folder: RunFolder, problem: Problem) -> list[Candidate]:
+    """Return the best assignments found, best first, then the uniform ones, as found and as confirmed.
+
+    None of this counts as a distinct evaluation of the run. Where accuracies have no retraining seed there is
+    nothing to confirm. The best found keep `max_cost`, unless nothing that was found does.
+
+    Args:
+        folder: The run's folder.
+        problem: What was searched.
+    """
+    source, seed = problem.evaluator.source, problem.evaluator.source.retrain_seed
+    evaluations = sorted(map(recorded, folder.rows), key=problem.merit, reverse=True)[:BEST]
+    kept = [evaluation for evaluation in evaluations if problem.keeps_max_cost(evaluation.bitwidths)]
+    found = kept or evaluations[:1]
+    uniform = problem.uniform()
+    watched = sys.stderr.isatty()
+    as_found = found + problem.evaluator.reseeded(seed).evaluate_many(uniform, progress=watched)
+    unseen = [other for other in range(seed + 1, seed + 1 + SEEDS) if source.reseeded(other) is not source]
+    if unseen:
+        print("measuring the best and the uniform assignments again, with unseen retraining seeds ...", flush=True)
+    again = [
+        problem.evaluator.reseeded(other).evaluate_many([each.bitwidths for each in as_found], progress=watched)
+        for other in unseen
+    ]
+    candidates = []
+    for index, evaluation in enumerate(as_found):
+        accuracies = tuple(evaluations[index].accuracy for evaluations in again)
+        mean = None
+        if accuracies:
+            accuracy = float(np.mean(accuracies))
+            mean = Evaluation(evaluation.bitwidths, accuracy, accuracy / problem.full_precision_accuracy, 0.0)
+        kind = "found" if index < len(found) else "uniform"
+        candidates.append(Candidate(kind, evaluation, accuracies, mean))
+    return candidates

@@ -1,0 +1,250 @@
+"""The folder of a run: what was asked for, every evaluation, the best assignment so far.
+
+Everything that is finished is on disk the moment it is finished. The layout is rl-baselines3-zoo's, plus ours:
+
+| file | what |
+|---|---|
+| `config.json` | settings, versions and everything the accuracies depend on |
+| `evaluations.csv` | a row a distinct evaluation: what a resumed run is repeated from |
+| `best.json`, `assignment.json` | the best assignment so far; its bitwidths by layer name |
+| `0.monitor.csv` | a row an episode, as Stable-Baselines3's Monitor writes it |
+| `probabilities.csv` | mean probability of each action by layer, a row a layer and rollout |
+| `<id>.zip` | the trained agent, at the end (holds pickles: load only your own) |
+| `<id>/args.yml`, `<id>/config.yml` | what rl-baselines3-zoo reads |
+| `report.md`, `report.json`, `*.png` | the result |
+"""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from agents.report.files import explained, write, write_json
+from agents.report.text import spaced
+from agents.run.settings import Settings
+from releq_env.errors import ReLeQError
+from releq_env.evaluation import Evaluation
+from releq_env.problem import Problem
+
+COLUMNS: dict[str, Callable[[str], Any]] = {
+    "bitwidths": lambda text: tuple(map(int, text.split())),
+    "accuracy": float,
+    "relative_accuracy": float,
+    "reward": float,
+    "state_of_quantization": float,
+    "average_bits": float,
+    "weighted_bits": float,
+    "retrained": int,
+    "seconds": float,
+    "elapsed": float,
+}
+"""Of `evaluations.csv`, and how each is read. `elapsed`: seconds since the run began, as far as it was under way."""
+
+
+class RunFolder:
+    """Keeps a run's results; a listener of its evaluator.
+
+    Args:
+        path: The folder.
+        problem: What is decided: gives objective and cost.
+
+    Attributes:
+        path: The folder.
+        rows: What stands in `evaluations.csv`, one dictionary a distinct evaluation.
+        best: The row of the best assignment, or `None`.
+    """
+
+    def __init__(self, path: Path, problem: Problem) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self._problem = problem
+        self._begun = time.monotonic()
+
+    @staticmethod
+    def check_new(path: Path) -> None:
+        """Raise `ReLeQError` if the folder already holds a run."""
+        if (path / "config.json").exists():
+            raise ReLeQError(f"{path} already holds a run; go on with --resume {path}, or give another --log-dir")
+
+    @staticmethod
+    @contextmanager
+    def held(path: Path) -> Iterator[None]:
+        """Make the folder if it is missing, and keep other processes from running in it.
+
+        Raises:
+            ReLeQError: If another process holds it, or it cannot be written.
+        """
+        lock = FileLock(path / ".lock", blocking=False)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise ReLeQError(
+                f"the run in {path} is under way in another process; wait for it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise ReLeQError(
+                f"log folder {path} cannot be written ({error.strerror}); give another one with --log-dir"
+            ) from error
+        with lock:
+            yield
+
+    @staticmethod
+    def write_config(
+        path: Path, settings: Settings, fingerprint: Mapping[str, Any] | None, versions: Mapping[str, str]
+    ) -> None:
+        """Write down what is asked for, for us and for rl-baselines3-zoo."""
+        config = {"settings": asdict(settings), "accuracy_depends_on": fingerprint, "versions": versions}
+        hyperparams = {"n_envs": settings.n_envs, "n_timesteps": settings.timesteps, **settings.hyperparams}
+        args = {name: getattr(settings, name) for name in ("algo", "env", "seed", "env_kwargs")}
+        zoo = path / settings.env_name
+        with explained(zoo):
+            zoo.mkdir(exist_ok=True)
+        write(zoo / "config.yml", yaml.safe_dump(hyperparams))
+        write(zoo / "args.yml", yaml.safe_dump(args))
+        write_json(path / "config.json", config)
+
+    @staticmethod
+    def read_config(path: Path) -> tuple[Settings, dict[str, Any] | None]:
+        """Return the settings of an earlier run and what its accuracies depend on.
+
+        Raises:
+            ReLeQError: If there is no run in the folder.
+        """
+        try:
+            config = json.loads((path / "config.json").read_text())
+            return Settings(**config["settings"]), config["accuracy_depends_on"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ReLeQError(
+                f"{path} holds no run ({type(error).__name__}: {error}); give --resume the --log-dir of an earlier one"
+            ) from error
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has been under way; earlier parts count up to their last evaluation."""
+        return time.monotonic() - self._begun
+
+    def restore(self) -> list[Evaluation]:
+        """Read and return what an earlier part of the run has recorded.
+
+        Raises:
+            ReLeQError: If the file is damaged.
+        """
+        table = self.path / "evaluations.csv"
+        if not table.exists():
+            return []
+        try:
+            text = table.read_text()
+            complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+            parsed = csv.DictReader(complete.splitlines())
+            self.rows = [{name: read(row[name]) for name, read in COLUMNS.items()} for row in parsed]
+            evaluations = [recorded(row) for row in self.rows]
+            for row in self.rows:
+                self._consider(row)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ReLeQError(
+                f"{table} is damaged ({type(error).__name__}: {error}); mend its lines or delete it and go on "
+                f"with --resume {self.path}: what the cache holds is not retrained"
+            ) from error
+        if complete != text:
+            write(table, complete)
+        if self.rows:
+            self._begun -= self.rows[-1]["elapsed"]
+        return evaluations
+
+    def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
+        """Record a distinct evaluation, and the best one if it is that."""
+        terms = self._problem.terms(evaluation.bitwidths)
+        row = {
+            "bitwidths": evaluation.bitwidths,
+            "accuracy": evaluation.accuracy,
+            "relative_accuracy": evaluation.relative_accuracy,
+            "reward": self._problem.objective(evaluation),
+            **{name: terms[name] for name in ("state_of_quantization", "average_bits", "weighted_bits")},
+            "retrained": int(retrained),
+            "seconds": round(evaluation.seconds, 3),
+            "elapsed": round(self.elapsed, 3),
+        }
+        self.rows.append(row)
+        with Table(self.path / "evaluations.csv", list(COLUMNS), anew=False) as table:
+            table.write([{**row, "bitwidths": spaced(evaluation.bitwidths)}])
+        if self._consider(row):
+            self.write_best(len(self.rows))
+
+    def diverged(self) -> None:
+        """Say that the run is not a repetition of what was recorded."""
+        print(
+            f"\n{self.path}: the agent asks for other assignments than were recorded (by another processor or another "
+            "version of a library?); it goes on, and what was recorded counts, too",
+            file=sys.stderr,
+        )
+
+    def write_best(self, distinct_evaluations: int, **more: Any) -> None:
+        """Write `best.json`, and `assignment.json` if the best keeps `max_cost`."""
+        assert self.best is not None
+        names = ("bitwidths", "reward", "accuracy", "relative_accuracy", "average_bits", "weighted_bits")
+        best = {name: self.best[name] for name in names} | {"distinct_evaluations": distinct_evaluations} | more
+        best["keeps_max_cost"] = self._problem.keeps_max_cost(best["bitwidths"])
+        write_json(self.path / "best.json", best)
+        if best["keeps_max_cost"]:
+            by_name = {layer.name: bits for layer, bits in zip(self._problem.layers, best["bitwidths"], strict=True)}
+            write_json(self.path / "assignment.json", by_name)
+
+    def _consider(self, row: dict[str, Any]) -> bool:
+        merit = self._problem.merit(recorded(row))
+        better = self.best is None or merit > self._problem.merit(recorded(self.best))
+        if better:
+            self.best = row
+        return better
+
+
+class Table:
+    """A CSV file that is written row by row, each line whole and at once.
+
+    Args:
+        path: The file.
+        columns: Names of its columns.
+        anew: Whether to begin the file anew, not to go on at its end.
+        comment: A line above the columns' names.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], anew: bool = True, comment: str = "") -> None:
+        self._path = path
+        with explained(path):
+            self._file = path.open("w" if anew else "a", newline="")
+            self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
+            if self._file.tell() == 0:
+                self._file.write(comment)
+                self._writer.writeheader()
+                self._file.flush()
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows."""
+        with explained(self._path):
+            self._writer.writerows(rows)
+            self._file.flush()
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with explained(self._path):
+            self._file.close()
+
+
+def recorded(row: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation that a row records."""
+    return Evaluation(row["bitwidths"], row["accuracy"], row["relative_accuracy"], row["seconds"])

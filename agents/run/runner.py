@@ -1,0 +1,207 @@
+"""A run from beginning to end: problem, agent, confirmation, report."""
+
+import importlib.metadata
+import itertools
+import json
+import platform
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from agents.algorithms.registry import Agent, find_agent
+from agents.algorithms.searcher import SearcherAgent
+from agents.report.files import explained, write, write_json
+from agents.report.plots import draw
+from agents.report.summary import summarize
+from agents.run.confirmation import confirm
+from agents.run.folder import RunFolder
+from agents.run.progress import RunProgress, Stopwatch
+from agents.run.settings import Options, Settings, new_settings, resumed_settings
+from releq_env import ReLeQEnv, ReLeQError, WithinMask, __version__
+from releq_env.evaluation import BudgetExhausted
+from releq_env.problem import Problem
+
+_OF_THE_DECISION = ("evaluate", "action_mode", "observation")
+
+
+def run(options: Options) -> RunFolder:
+    """Run a search from beginning to end, or the rest of one, and print the result.
+
+    An agent does the same again if it is told the same again. So a run is resumed by repeating it, with what
+    was recorded for nothing.
+
+    Raises:
+        ReLeQError: If an option is not accepted, or a file of the run cannot be written.
+    """
+    earlier = None if options.resume is None else RunFolder.read_config(options.resume)
+    settings = new_settings(options) if earlier is None else resumed_settings(options, earlier[0])
+    agent = find_agent(settings.algo)
+    path = options.resume or options.log_dir
+    if path is not None and earlier is None:
+        RunFolder.check_new(path)
+    env = _make_env(settings, **({} if options.workers is None else {"workers": options.workers}))
+    problem = env.unwrapped.problem
+    try:
+        _check_length(settings, agent, env.unwrapped)
+        fingerprint = json.loads(json.dumps(problem.evaluator.fingerprint))
+        if earlier is not None and earlier[1] != fingerprint:
+            now, then = fingerprint or {}, earlier[1] or {}
+            changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+            raise ReLeQError(
+                f"the run in {path} cannot go on: its accuracies depended on another {', '.join(changed)}; "
+                "begin a new run"
+            )
+        retraining = getattr(problem.evaluator.source, "retraining", None)
+        if retraining is not None:
+            retraining.load()  # where data are missing, no folder is made
+        elsewhere = Stopwatch()
+        learner = _make_agent(settings, agent, env, elsewhere)
+        path = path or _claimed_folder(settings)  # only now: mistakes leave no folder
+        with RunFolder.held(path):
+            folder, report = RunFolder(path, problem), path / "report.md"
+            if earlier is None:
+                RunFolder.check_new(path)  # again: another process may have been quicker
+            else:
+                problem.evaluator.remember(folder.restore(), problem.evaluator.fingerprint)
+                if settings == earlier[0] and (path / "report.json").exists():
+                    print(f"{path} holds a finished run\n\n{report.read_text()}")
+                    return folder
+            for stale in (report, path / "report.json"):
+                stale.unlink(missing_ok=True)
+            RunFolder.write_config(path, settings, fingerprint, _versions())
+            return _search(settings, learner, folder, problem, elsewhere)
+    except KeyboardInterrupt:
+        if path is not None and (path / "config.json").exists():
+            print(f"\nstopped; go on with: python -m agents.train --resume {path}", file=sys.stderr)
+        raise
+    finally:
+        env.close()
+
+
+def _search(settings: Settings, learner: Any, folder: RunFolder, problem: Problem, elsewhere: Stopwatch) -> RunFolder:
+    evaluator = problem.evaluator
+    evaluator.listener, evaluator.budget = folder, settings.budget
+    if folder.best is not None:
+        folder.write_best(len(folder.rows))  # a kill may have come between the row and the best
+
+    def redraw(candidates: Any = ()) -> None:
+        if folder.best is not None:
+            draw(folder.path, problem, folder.rows, folder.best, candidates)
+
+    print(f"{settings.algo} on {settings.env}; results in {folder.path}", flush=True)
+    progress = RunProgress(folder, evaluator, settings, settings.n_envs, problem.num_layers, redraw=elsewhere(redraw))
+    begun = time.monotonic()
+    try:
+        learner.learn(settings.timesteps, progress)
+    except BudgetExhausted:
+        pass
+    except KeyboardInterrupt:
+        redraw()
+        raise
+    finally:
+        wall, own = folder.elapsed, time.monotonic() - begun - elsewhere.seconds
+        progress.close()
+    if folder.best is None:
+        raise ReLeQError(f"no assignment was evaluated within {settings.timesteps} time steps; give more --timesteps")
+    if hasattr(learner, "save"):
+        model = folder.path / f"{settings.env_name}.zip"
+        with explained(model):
+            learner.save(model)
+    evaluator.listener = evaluator.budget = None
+    candidates = confirm(folder, problem)
+    redraw(candidates)
+    counts = {
+        "episodes": progress.episodes,
+        "distinct_evaluations": len(folder.rows),
+        "retrained": sum(row["retrained"] for row in folder.rows),
+        "wall_seconds": round(wall, 2),
+        "agent_seconds": round(own, 2),
+    }
+    confirmed = candidates[0].confirmed
+    folder.write_best(
+        len(folder.rows),
+        confirmed_accuracy=None if confirmed is None else confirmed.accuracy,
+        confirmed_relative_accuracy=None if confirmed is None else confirmed.relative_accuracy,
+    )
+    text = summarize(problem, candidates, counts)
+    write(folder.path / "report.md", text + "\n")
+    rows = [candidate.as_dict(problem) for candidate in candidates]
+    write_json(folder.path / "report.json", {"counts": counts, "candidates": rows})
+    print("\n" + text)
+    return folder
+
+
+def _make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch) -> Any:
+    """Return the agent; what its environments or evaluations take is measured elsewhere."""
+    problem: Problem = env.unwrapped.problem
+    hyperparams = json.loads(json.dumps(settings.hyperparams))  # an agent may change what it gets
+    try:
+        if agent.searches:
+            searcher = agent.make(problem, settings.seed, **hyperparams)
+            return SearcherAgent(searcher, problem, settings.n_envs, elsewhere(problem.evaluator.evaluate_many))
+        from releq_env.sb3_vec_env import ReLeQVecEnv  # only now: searchers need no Stable-Baselines3
+
+        decision = {name: value for name, value in settings.env_kwargs.items() if name in _OF_THE_DECISION}
+        others = [gym.make(settings.env, problem=problem, **decision) for _ in range(settings.n_envs - 1)]
+        envs = (
+            [env, *others] if agent.masks or problem.max_cost is None else [WithinMask(each) for each in [env, *others]]
+        )
+        venv = ReLeQVecEnv([partial(_itself, each) for each in envs])
+        venv.step = elsewhere(venv.step)  # type: ignore[method-assign]
+        venv.seed(settings.seed)
+        return agent.make(venv, settings.seed, **hyperparams)
+    except TypeError as error:
+        raise ReLeQError(f"{settings.algo} does not take its hyperparameters ({error}); see --hyperparams") from error
+
+
+def _itself(env: Any) -> Any:
+    return env
+
+
+def _make_env(settings: Settings, **more: Any) -> Any:
+    try:
+        env = gym.make(settings.env, **settings.env_kwargs, **more)
+    except ModuleNotFoundError as error:
+        raise ReLeQError(f"--env {settings.env}: {error}; see the table of ids in the README") from error
+    if not isinstance(env.unwrapped, ReLeQEnv):
+        raise ReLeQError(f"{settings.env} is not a ReLeQ environment; see the table of ids in the README")
+    return env
+
+
+def _check_length(settings: Settings, agent: Agent, env: ReLeQEnv) -> None:
+    least = env.problem.num_layers if agent.searches else env.episode_steps * settings.n_envs
+    if settings.timesteps < least:
+        raise ReLeQError(
+            f"--timesteps {settings.timesteps} finishes no episode: one takes {env.episode_steps} "
+            f"and {settings.n_envs} run side by side; give at least {least}, or fewer --n-envs"
+        )
+
+
+def _claimed_folder(settings: Settings) -> Path:
+    """Make and return the next folder that no other run has."""
+    for number in itertools.count(1):
+        path = Path("runs") / settings.algo / f"{settings.env_name}_{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ReLeQError(
+                f"log folder {path} cannot be made ({error.strerror}); give another one with --log-dir"
+            ) from error
+        return path
+    raise AssertionError("numbers do not end")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"releq_env": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in ("gymnasium", "numpy", "stable_baselines3", "sb3_contrib", "torch", "torchvision"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,1 @@
+"""How fast evaluating is, beside everything it is compared with: `python -m benchmarks.speed`."""

@@ -1,0 +1,1 @@
+"""Accuracy tables: measuring, verifying and describing them."""

@@ -1,0 +1,251 @@
+"""Measure every assignment of a task: an accuracy table.
+
+    nohup python -m benchmarks.tables.build --task mnist --bits 1-8 --seeds 0,1 --out mnist.npz &
+
+The file is written every few minutes and at the end, whole each time, and is a table from the first time on: of the
+assignments that were measured so far, in random order. Whatever ended a run, the same command goes on from the file
+(and from the cache of evaluations, which has the minutes since). A file is added to only on the kind of machine, with
+the precision and the versions, with which it was begun.
+"""
+
+import argparse
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from benchmarks.common import machine, recording
+from releq_env.errors import ReLeQError
+from releq_env.evaluation import Evaluation
+from releq_env.evaluation.live import LiveSource
+from releq_env.problem import Problem
+from releq_env.tables import AccuracyTable
+from releq_env.workers.waiting import Assignment
+
+_ORDER_SEED = 0
+_BAR: dict[str, Any] = {"unit": "assignment", "smoothing": 0.02, "mininterval": 0.5 if sys.stderr.isatty() else 60.0}
+
+
+class Growing:
+    """A table that grows; told of every evaluation.
+
+    Args:
+        path: Its file; goes on from what is there.
+        problem: What is measured.
+        name: What the table is called.
+        command: With which it is measured, for the record.
+        save_seconds: How often the file is written.
+
+    Attributes:
+        known: Accuracy by assignment and retraining seed.
+
+    Raises:
+        ReLeQError: If the file is of another network, or was measured by another kind of machine.
+    """
+
+    def __init__(self, path: Path, problem: Problem, name: str, command: str, save_seconds: float) -> None:
+        self.known: dict[tuple[Assignment, int], float] = {}
+        self._path, self._problem, self._name, self._save_seconds = path, problem, name, save_seconds
+        self._about = about(problem) | {"commands": [command], "begun": _now(), "seconds": 0.0}
+        self._seed = 0
+        self._saved = time.monotonic()
+        if path.exists():
+            self._go_on(AccuracyTable.load(path), command)
+
+    def _go_on(self, table: AccuracyTable, command: str) -> None:
+        before, here = table.about.get("accuracy_depends_on", {}), self._about["accuracy_depends_on"]
+        if before != here:
+            raise ReLeQError(
+                f"{self._path} was measured otherwise: {difference(before, here)}; go on where, and with what, it was "
+                "begun, or give another --out"
+            )
+        both = [sorted({*old, *new}) for old, new in zip(table.choices, self._problem.choices, strict=True)]
+        self._problem = self._problem.replace(bitwidths=both)
+        bitwidths, seeds, accuracy = table.records()
+        keys = zip(map(tuple, bitwidths.tolist()), seeds.tolist(), strict=True)
+        self.known.update(zip(keys, accuracy.tolist(), strict=True))
+        commands = dict.fromkeys([*table.about["commands"], command])
+        self._about |= {"commands": list(commands), **{name: table.about[name] for name in ("begun", "seconds")}}
+        self._about["sensitivities"] = table.about.get("sensitivities", {})
+
+    def measure(self, assignments: Sequence[Assignment], seeds: Sequence[int]) -> None:
+        """Measure what is not known yet, writing the file now and then, and at the end whatever happens."""
+        wanted = [(assignment, seed) for seed in seeds for assignment in assignments]
+        missing = sum(key not in self.known for key in wanted)
+        with tqdm(total=len(wanted), initial=len(wanted) - missing, **_BAR) as self._bar:
+            try:
+                for seed in seeds:
+                    self._measure_with(seed, assignments)
+            finally:
+                self.save()
+
+    def _measure_with(self, seed: int, assignments: Sequence[Assignment]) -> None:
+        evaluator = self._problem.evaluator.reseeded(seed)
+        evaluator.listener, self._seed = self, seed
+        evaluator.evaluate_many([each for each in assignments if (each, seed) not in self.known])
+
+    def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
+        """Take up an evaluation."""
+        self.known[evaluation.bitwidths, self._seed] = evaluation.accuracy
+        self._about["seconds"] += evaluation.seconds
+        self._bar.update()
+        if time.monotonic() - self._saved >= self._save_seconds:
+            self.save()
+
+    def diverged(self) -> None:
+        """Nothing is repeated here."""
+
+    def save(self) -> None:
+        """Write the file, if there is anything to write."""
+        if self.known:
+            self.table().save(self._path)
+            self._saved = time.monotonic()
+
+    def table(self) -> AccuracyTable:
+        """Return the table as it is."""
+        records = [(bitwidths, seed, accuracy) for (bitwidths, seed), accuracy in self.known.items()]
+        written = {"written": _now(), "seconds": round(self._about["seconds"], 3)}
+        return AccuracyTable.of_problem(self._problem, records, name=self._name, about=self._about | written)
+
+
+def about(problem: Problem) -> dict[str, Any]:
+    """Return how a problem is measured here, JSON-able.
+
+    Raises:
+        ReLeQError: If that is not known.
+    """
+    source = problem.evaluator.source
+    if source.fingerprint is None:
+        raise ReLeQError(
+            f"what the accuracies of {problem.name} depend on is not known; give its task a cache_key= that stands for "
+            "its data, loss and metric"
+        )
+    depends = {name: value for name, value in source.fingerprint.items() if name != "retrain_seed"}
+    known: dict[str, Any] = {"accuracy_depends_on": json.loads(json.dumps(depends)), "sensitivities": {}}
+    found: dict[str, Any] = machine.describe()
+    known["machine"] = {name: found[name] for name in ("processor", "cores", "system")}
+    known["versions"] = {"python": found["python"], "revision": found["revision"], **found["versions"]}
+    if isinstance(source, LiveSource):
+        retraining = source.retraining
+        known |= {
+            "task": retraining.task.name,
+            "split": f"{retraining.task.dataset.validation_images} validation images of {retraining.task.dataset.name}",
+            "recipe": asdict(retraining.task.retraining)
+            | {"images": retraining.retrain_images, "learning_rate": retraining.learning_rate},
+            "precision": str(retraining.dtype).removeprefix("torch."),
+            "device": retraining.device.type,
+            "threads": 1,
+            "weights": retraining.pretrained.sha256,
+        }
+    return known
+
+
+def difference(before: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return in words what differs between two descriptions."""
+    names = [name for name in sorted({*before, *here}) if before.get(name) != here.get(name)]
+    return ", ".join(f"{name} {_brief(before.get(name))} there and {_brief(here.get(name))} here" for name in names)
+
+
+def in_random_order(problem: Problem, count: int | None = None) -> list[Assignment]:
+    """Return the first `count` of all assignments in an order that is always the same."""
+    shape = [len(of_layer) for of_layer in problem.choices]
+    order = np.random.default_rng(_ORDER_SEED).permutation(math.prod(shape))[:count]
+    columns = [
+        np.take(of_layer, indices)
+        for of_layer, indices in zip(problem.choices, np.unravel_index(order, shape), strict=True)
+    ]
+    return list(map(tuple, np.stack(columns, axis=1).tolist()))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from building the same file.
+
+    Raises:
+        ReLeQError: If one does.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ReLeQError(f"{path} is being built by another process; wait for it, or stop it first") from None
+    except OSError as error:
+        raise ReLeQError(f"{path} cannot be written ({error.strerror}); give another --out") from error
+    with lock:
+        yield
+
+
+def numbers(text: str) -> list[int]:
+    """Read whole numbers, ascending: `"1-8"`, `"2,3,4,5,8"`, `"0"`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    if not found:
+        raise ValueError
+    return sorted(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing in the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables.build", description=main.__doc__)
+    parser.add_argument("--task", required=True, help="a task's name")
+    parser.add_argument("--out", type=Path, required=True, help="the .npz file; goes on if it is there")
+    parser.add_argument("--quantizer", default="lsq", help="(default: %(default)s)")
+    parser.add_argument("--bits", type=numbers, help="of every layer, e.g. 1-8 or 2,4,8 (default: all there are)")
+    parser.add_argument("--seeds", type=numbers, default=[0], help="retraining seeds, e.g. 0,1 (default: 0)")
+    parser.add_argument("--assignments", type=int, help="only so many, drawn at random (default: all)")
+    parser.add_argument("--name", help="what the table is called (default: the file's name)")
+    parser.add_argument("--retrain-images", type=int, help="budget of a retraining (default: the task's)")
+    parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA)")
+    parser.add_argument("--cache", default="auto", help="file of evaluations (default: as of the environments)")
+    parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="(default: %(default)s)")
+    parser.add_argument("--parallel", default="processes", help="processes, ray or stacked (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="how many (default: one a core)")
+    parser.add_argument("--save-minutes", type=float, default=3.0, help="between two writes (default: %(default)s)")
+    args = parser.parse_args(argv)
+    elsewhere = ("data_root", "cache", "workers", "save_minutes")  # nothing depends on them
+    recorded = {name: value for name, value in vars(args).items() if name not in elsewhere} | {"out": args.out.name}
+    recorded |= {name: ",".join(map(str, recorded[name])) for name in ("bits", "seeds") if recorded[name]}
+    command = recording.command("benchmarks.tables.build", recorded)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the file is written
+    of_task = ("quantizer", "retrain_images", "data_root", "cache", "device", "precision", "parallel", "workers")
+    try:
+        with held(args.out):
+            problem = Problem.from_task(
+                args.task, bitwidths=args.bits, **{name: getattr(args, name) for name in of_task}
+            )
+            growing = Growing(args.out, problem, args.name or args.out.stem, command, 60.0 * args.save_minutes)
+            try:
+                growing.measure(in_random_order(problem, args.assignments), args.seeds)
+            finally:
+                problem.evaluator.close()
+    except ReLeQError as error:
+        raise SystemExit(f"error: {error}") from error
+    print(growing.table())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+if __name__ == "__main__":
+    main()

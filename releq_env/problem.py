@@ -1,0 +1,459 @@
+"""What is to be decided: a bitwidth for every layer, and how good each assignment is."""
+
+import dataclasses
+import math
+import operator
+import os
+import pkgutil
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_env.choices import Choices, check_choices, check_sets
+from releq_env.cost import COSTS, CostTerms, cost_matrix
+from releq_env.errors import ReLeQError, check_choice, check_fraction, short
+from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
+from releq_env.layer_info import LayerInfo
+from releq_env.paths import data_folder
+from releq_env.quantization.registry import QUANTIZERS
+from releq_env.reward import (
+    LENET_CONSTANTS,
+    Objective,
+    ReleasedConstants,
+    RewardSettings,
+    check_reward,
+    exceeds,
+    make_objective,
+)
+from releq_env.tables import AccuracyTable, Answer, Landscape, TableSource
+from releq_env.workers.ways import check_parallel
+
+if TYPE_CHECKING:
+    from releq_env.tasks import Task
+
+_ANY_BITS = tuple(range(1, 33))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Layers, the bitwidths each may have, what they cost, and where accuracies come from.
+
+    Made by `from_task`, `from_table` or `from_function`. Immutable but for its evaluator's memory and counters; a
+    deep copy is the problem itself.
+
+    Attributes:
+        name: What it is called.
+        layers: The quantizable layers, first to last.
+        available: The bitwidths of each layer that can be measured.
+        choices: Those that are to choose from, ascending.
+        evaluator: Measures assignments; shared by all that is made from this problem.
+        quantizer: Name of the quantizer, `None` where there is none.
+        reward: A name in `releq_env.reward.REWARDS`, or `(a, q) -> float`.
+        cost: A name in `releq_env.cost.COSTS`: what the State of Quantization measures.
+        max_cost: Upper bound on the State of Quantization, or `None`.
+        min_relative_accuracy: Accuracy constraint, in (0, 1].
+        released_constants: Constants of the reward `released`.
+
+    Raises:
+        ReLeQError: If reward, cost, bound or constraint is not accepted.
+    """
+
+    name: str
+    layers: tuple[LayerInfo, ...]
+    available: Choices
+    choices: Choices
+    evaluator: Evaluator
+    quantizer: str | None = None
+    reward: str | Objective = "constrained"
+    cost: str = "mean_bits"
+    max_cost: float | None = None
+    min_relative_accuracy: float = 0.99
+    released_constants: ReleasedConstants = LENET_CONSTANTS
+
+    def __post_init__(self) -> None:
+        _check_objective(self.reward, self.cost, self.max_cost, self.min_relative_accuracy)
+        cheapest = self.cheapest  # in any case: only now is it seen whether the cost model gives numbers
+        if self.max_cost is not None and exceeds(cheapest, self.max_cost):
+            raise ReLeQError(
+                f"max_cost={self.max_cost!r} cannot be met: the cheapest assignment costs {cheapest:.4f}; "
+                f"give a number in [{math.ceil(cheapest * 1e4) / 1e4:.4f}, 1]"
+            )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # not what is derived
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Problem":
+        return self
+
+    @classmethod
+    def from_task(
+        cls,
+        task: "str | Task" = "digits",
+        *,
+        bitwidths: Any = None,
+        quantizer: str = "lsq",
+        reward: str | Objective = "constrained",
+        cost: str = "mean_bits",
+        max_cost: float | None = None,
+        min_relative_accuracy: float | None = None,
+        retrain_images: int | None = None,
+        retrain_seed: int = 0,
+        data_root: str | os.PathLike[str] | None = None,
+        cache: str | os.PathLike[str] | None = "auto",
+        device: str = "cpu",
+        precision: str = "auto",
+        parallel: str = "processes",
+        workers: int | None = None,
+    ) -> "Problem":
+        """Return the problem of a task, with accuracies by short retraining. Arguments are those of `ReLeQEnv`.
+
+        Raises:
+            ReLeQError: In one line, if an argument is not accepted; before anything that takes time.
+        """
+        from releq_env.evaluation.live import live_source  # only now: it needs torch
+        from releq_env.tasks import get_task
+
+        task = get_task(task)
+        check_choice("quantizer", quantizer, QUANTIZERS)
+        supported = QUANTIZERS[quantizer].bitwidths
+        check_sets(bitwidths, supported, quantizer)
+        least = task.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
+        _check_objective(reward, cost, max_cost, least)
+        check_parallel(parallel, workers)
+        data_folder(data_root)
+        source = live_source(
+            task,
+            quantizer=quantizer,
+            retrain_images=retrain_images,
+            retrain_seed=retrain_seed,
+            data_root=data_root,
+            device=device,
+            precision=precision,
+            parallel=parallel,
+            workers=workers,
+        )
+        available = (supported,) * len(source.layers)
+        choices = check_choices(bitwidths, [layer.name for layer in source.layers], available, quantizer)
+        evaluator = Evaluator(source)
+        problem = cls(
+            task.name,
+            source.layers,
+            available,
+            choices,
+            evaluator,
+            quantizer=quantizer,
+            reward=reward,
+            cost=cost,
+            max_cost=max_cost,
+            min_relative_accuracy=least,
+            released_constants=task.released_constants,
+        )
+        if cache is not None:  # only now, with all arguments checked, is a file made
+            evaluator.cache = EvaluationCache(default_cache() if cache == "auto" else cache)
+        return problem
+
+    @classmethod
+    def from_table(
+        cls,
+        table: AccuracyTable | str | os.PathLike[str],
+        *,
+        bitwidths: Any = None,
+        reward: str | Objective = "constrained",
+        cost: str = "mean_bits",
+        max_cost: float | None = None,
+        min_relative_accuracy: float | None = None,
+        seed: int | None = 0,
+        fill: str | None = None,
+    ) -> "Problem":
+        """Return the problem of a table: every accuracy is looked up, and the optimum is known. Needs no torch.
+
+        Args:
+            table: A table, the name of one that comes with the package, or the path of one.
+            bitwidths: To choose from, see `ReLeQEnv`. Default: all that the table has.
+            reward: See there.
+            cost: See there.
+            max_cost: See there.
+            min_relative_accuracy: See there. Default: the table's.
+            seed: The retraining seed whose accuracies are given; `None` is the mean over the table's seeds.
+            fill: `"nearest"` fills in what a partial table lacks, see `TableSource`. `None`: that is an error.
+
+        Raises:
+            ReLeQError: In one line, if an argument is not accepted, or there is no such table.
+        """
+        known = table if isinstance(table, AccuracyTable) else AccuracyTable.load(table)
+        names = [layer.name for layer in known.layers]
+        return cls(
+            known.name,
+            known.layers,
+            known.choices,
+            check_choices(bitwidths, names, known.choices, f"the table {known.name!r}"),
+            Evaluator(TableSource(known, seed, fill)),
+            quantizer=known.quantizer,
+            reward=reward,
+            cost=cost,
+            max_cost=max_cost,
+            min_relative_accuracy=known.min_relative_accuracy
+            if min_relative_accuracy is None
+            else min_relative_accuracy,
+            released_constants=known.released_constants,
+        )
+
+    @classmethod
+    def from_function(
+        cls,
+        num_layers: int,
+        choices: Any,
+        accuracy: Callable[[tuple[int, ...]], float],
+        full_precision_accuracy: float = 1.0,
+        layers: Sequence[LayerInfo] | None = None,
+        *,
+        name: str = "function",
+        **decision: Any,
+    ) -> "Problem":
+        """Return a problem whose accuracies a Python function returns.
+
+        Args:
+            num_layers: How many layers there are.
+            choices: The bitwidths to choose from, 1 to 32: one set for all layers, or a list of sets, one a layer.
+            accuracy: Assignment, a tuple of bitwidths -> accuracy in [0, 1]. It is asked once for each.
+            full_precision_accuracy: What accuracies are divided by, in (0, 1].
+            layers: Descriptions of the layers. Default: all alike, of one weight.
+            name: What the problem is called.
+            **decision: `reward`, `cost`, `max_cost` and `min_relative_accuracy` (default 0.99).
+
+        Raises:
+            ReLeQError: In one line, if an argument is not accepted.
+        """
+        if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
+            raise ReLeQError(f"num_layers={num_layers!r} is not accepted; give a whole number from 1")
+        if not callable(accuracy):
+            raise ReLeQError(f"accuracy={accuracy!r} is not a function; give one from a tuple of bitwidths to a number")
+        _check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
+        if layers is None:
+            plain = {"n": 1, "c": 1, "k": 1, "weights": 1, "macs": 1, "std": 1.0}
+            layers = [LayerInfo(name=f"layer{index}", **plain) for index in range(num_layers)]  # type: ignore[arg-type]
+        if len(layers) != num_layers:
+            raise ReLeQError(f"layers describes {len(layers)} layers and num_layers is {num_layers}; give as many")
+        names = [layer.name for layer in layers]
+        if choices is None:
+            raise ReLeQError("choices=None is not accepted; give the bitwidths to choose from, e.g. [2, 4, 8]")
+        checked = check_choices(choices, names, (_ANY_BITS,) * num_layers, "Problem.from_function")
+        full_precision = check_fraction("full_precision_accuracy", full_precision_accuracy)
+        evaluator = Evaluator(FunctionSource(accuracy, full_precision, num_layers))
+        return cls(name, tuple(layers), checked, checked, evaluator, **decision)
+
+    def replace(self, **changes: Any) -> "Problem":
+        """Return the problem with another `bitwidths`, `reward`, `cost`, `max_cost` or `min_relative_accuracy`.
+
+        Accuracies do not depend on these: the evaluator is shared.
+
+        Raises:
+            ReLeQError: If an argument is another one, or not accepted.
+        """
+        _check_names(changes, ("bitwidths", "reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.replace")
+        if "bitwidths" in changes:
+            names = [layer.name for layer in self.layers]
+            changes["choices"] = check_choices(changes.pop("bitwidths"), names, self.available, self._supported_by)
+        return dataclasses.replace(self, **changes)
+
+    def sharing(self, evaluator: Evaluator) -> "Problem":
+        """Return the problem with another evaluator, of the same accuracies."""
+        return dataclasses.replace(self, evaluator=evaluator)
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    @property
+    def full_precision_accuracy(self) -> float:
+        """Validation accuracy of the network before quantizing, in (0, 1]."""
+        return self.evaluator.full_precision_accuracy
+
+    @cached_property
+    def costs(self) -> NDArray[np.float64]:
+        """`C[layer, choice]` in the cost's own unit, shape `(layers, most choices)`."""
+        return cost_matrix(self.cost, COSTS[self.cost], self.layers, self.choices)
+
+    @cached_property
+    def cheapest(self) -> float:
+        """State of Quantization of the cheapest assignment, in (0, 1]."""
+        return float(self.costs.min(axis=1).sum() / self.costs.max(axis=1).sum())
+
+    @cached_property
+    def cost_terms(self) -> CostTerms:
+        """The cost terms, of indices into the choices."""
+        return CostTerms(self.costs, self.layers, self.choices)
+
+    @cached_property
+    def value(self) -> Objective:
+        """The objective as a function of State of Relative Accuracy and State of Quantization."""
+        settings = RewardSettings(float(self.min_relative_accuracy), self.cheapest, self.released_constants)
+        return make_objective(self.reward, settings, self.max_cost)
+
+    @cached_property
+    def landscape(self) -> Landscape:
+        """All that the table of the problem has measured of it: optimum, ranks, Pareto front.
+
+        Raises:
+            ReLeQError: If it is not made from a table.
+        """
+        source = self.evaluator.source
+        if not isinstance(source, TableSource):
+            raise ReLeQError(f"only of a table is the optimum known, and {self.name} has none; see Problem.from_table")
+        return source.table.landscape(
+            source.seed,
+            bitwidths=self.choices,
+            reward=self.reward,
+            cost=self.cost,
+            max_cost=self.max_cost,
+            min_relative_accuracy=self.min_relative_accuracy,
+        )
+
+    def optimum(self) -> Answer:
+        """Return the best assignment of the problem's table.
+
+        Raises:
+            ReLeQError: If it has none.
+        """
+        return self.landscape.optimum()
+
+    def regret(self, bitwidths: Sequence[int]) -> float:
+        """Return how far the objective of an assignment is below that of the best one of the problem's table.
+
+        Raises:
+            ReLeQError: If it has no table, or the assignment was not measured.
+        """
+        return self.landscape.regret(bitwidths)
+
+    @cached_property
+    def filled(self) -> Callable[[tuple[int, ...]], bool] | None:
+        """Tells whether the accuracy of an assignment is filled in, not measured; `None` where all are measured."""
+        source = self.evaluator.source
+        return source.filled if isinstance(source, TableSource) and source.fill is not None else None
+
+    def objective(self, evaluation: Evaluation) -> float:
+        """Return how good an evaluated assignment is; `max_cost` included."""
+        q = self.state_of_quantization(evaluation.bitwidths)
+        return float(self.value(evaluation.relative_accuracy, q))
+
+    def merit(self, evaluation: Evaluation) -> tuple[bool, float, float]:
+        """Return what the best assignment has most of: it keeps `max_cost`, then the objective, then accuracy."""
+        objective = self.objective(evaluation)
+        known = -math.inf if math.isnan(objective) else objective
+        return self.keeps_max_cost(evaluation.bitwidths), known, evaluation.accuracy
+
+    def is_success(self, evaluation: Evaluation) -> bool:
+        """Return whether an evaluated assignment keeps the accuracy constraint, and `max_cost` if there is one."""
+        kept = evaluation.relative_accuracy >= self.min_relative_accuracy
+        return bool(kept and self.keeps_max_cost(evaluation.bitwidths))
+
+    def state_of_quantization(self, bitwidths: Sequence[int]) -> float:
+        """Return q of an assignment: its cost over that of every layer's dearest choice, in (0, 1]."""
+        return float(self.cost_terms(self.indices(bitwidths))[0])
+
+    def terms(self, bitwidths: Sequence[int]) -> dict[str, float]:
+        """Return all cost terms of an assignment by name; see `releq_env.cost.CostTerms`."""
+        return dict(zip(CostTerms.names, self.cost_terms(self.indices(bitwidths)).tolist(), strict=True))
+
+    def keeps_max_cost(self, bitwidths: Sequence[int]) -> bool:
+        """Return whether an assignment keeps `max_cost`."""
+        return self.max_cost is None or not exceeds(self.state_of_quantization(bitwidths), self.max_cost)
+
+    def size_in_bytes(self, bitwidths: Sequence[int]) -> int:
+        """Return the bytes of the quantized weights: codes packed, with the scales that the quantizer stores."""
+        return int(sum(COSTS["size"](layer, bits) for layer, bits in zip(self.layers, bitwidths, strict=True)))
+
+    def uniform(self) -> list[tuple[int, ...]]:
+        """Return the assignments that give all layers the same bitwidth, by rising bitwidth."""
+        common = set(self.choices[0]).intersection(*self.choices)
+        return [(bits,) * self.num_layers for bits in sorted(common)]
+
+    def check(self, bitwidths: Any) -> tuple[int, ...]:
+        """Return an assignment as a tuple of integers, checked.
+
+        Raises:
+            ReLeQError: If it does not fit the layers and their choices.
+        """
+        self.indices(bitwidths)
+        return tuple(int(bits) for bits in bitwidths)
+
+    def indices(self, bitwidths: Any) -> NDArray[np.int64]:
+        """Return an assignment as indices into the choices, shape `(layers,)`.
+
+        Raises:
+            ReLeQError: If it does not fit the layers and their choices.
+        """
+        try:
+            found = [of_layer[operator.index(bits)] for of_layer, bits in zip(self._index, bitwidths, strict=True)]
+        except (KeyError, TypeError, ValueError):
+            alike = len(set(self.choices)) == 1
+            which = f"out of {self.choices[0]}" if alike else f"out of {', '.join(map(str, self.choices))}"
+            accepted = f"give {self.num_layers} bitwidths, one a layer, {which}"
+            raise ReLeQError(f"the assignment {short(bitwidths)} does not fit; {accepted}") from None
+        return np.array(found)
+
+    @cached_property
+    def _index(self) -> list[dict[int, int]]:
+        return [{bits: index for index, bits in enumerate(of_layer)} for of_layer in self.choices]
+
+    @property
+    def _supported_by(self) -> str:
+        return self.quantizer or self.name
+
+
+def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Problem:
+    """Return a problem as it can be given to an environment.
+
+    Args:
+        problem: A problem, `"module:function"` that returns one, a task or the name of one.
+        **arguments: Of `Problem.from_task`, or with `table=` of `Problem.from_table`; none beside a problem.
+
+    Raises:
+        ReLeQError: In one line, if something is not accepted.
+    """
+    if problem is None and "table" in arguments:
+        table = arguments.pop("table")
+        _check_names(arguments, _TABLE_ARGUMENTS, "an environment over a table")
+        return Problem.from_table(table, **arguments)
+    if problem is None:
+        raise ReLeQError("problem= is missing; give a releq_env.Problem, or module:function that returns one")
+    if isinstance(problem, str) and ":" in problem:
+        try:
+            made = pkgutil.resolve_name(problem)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ReLeQError(f"problem={problem!r} cannot be found ({error}); give module:function") from error
+        path, problem = problem, made() if callable(made) else made
+        if not isinstance(problem, Problem):
+            raise ReLeQError(f"problem={path!r} gave {problem!r}, not a releq_env.Problem; return one of its from_...")
+    if not isinstance(problem, Problem):
+        _check_names(arguments, _TASK_ARGUMENTS, "the environment")
+        return Problem.from_task(problem, **arguments)
+    arguments.pop("table", None)  # the id's own, which a problem replaces
+    if arguments:
+        raise ReLeQError(
+            f"{next(iter(arguments))}= was given beside a problem, which has its own; "
+            f"give problem.replace({next(iter(arguments))}=...), or make the problem with it"
+        )
+    return problem
+
+
+def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> None:
+    unknown = sorted(set(given) - set(accepted))
+    if unknown:
+        raise ReLeQError(f"{who} does not take {unknown[0]}=; accepted are: {', '.join(accepted)}")
+
+
+def _check_objective(reward: Any, cost: Any, max_cost: Any, min_relative_accuracy: Any) -> None:
+    check_reward(reward)
+    check_choice("cost", cost, COSTS)
+    if max_cost is not None:
+        check_fraction("max_cost", max_cost)
+    check_fraction("min_relative_accuracy", min_relative_accuracy)
+
+
+_TASK_ARGUMENTS = tuple(Problem.from_task.__kwdefaults__ or {})
+_TABLE_ARGUMENTS = tuple(Problem.from_table.__kwdefaults__ or {})

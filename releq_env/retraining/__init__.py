@@ -1,0 +1,1 @@
+"""Retraining a quantized network for a short while, and measuring it."""

@@ -1,0 +1,333 @@
+"""The hot path: copy the pre-trained network, quantize it, retrain it briefly, measure it."""
+
+import copy
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from releq_env.arithmetic import pinned_arithmetic
+from releq_env.devices import instruction_set, resolve_device, resolve_precision
+from releq_env.errors import ReLeQError, check_choice
+from releq_env.quantization import QUANTIZERS, quantize
+from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
+from releq_env.retraining.data import Data, channels_last, resident
+from releq_env.retraining.fused import fuse
+from releq_env.retraining.neighbours import Pair, neighbours, unchanged
+from releq_env.tasks import Pretrained, Task
+
+ENGINE_VERSION = 2
+"""Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
+
+INFERENCE_BATCH = 500
+_PROBE = 16  # inputs on which a changed network is compared with the plain one
+_ROUNDING = 1e-3  # of what it computes, where sums are taken in another order
+_LARGEST = 2**63  # what torch takes as a seed
+
+
+class ShortRetraining:
+    """Measures the validation accuracy of an assignment after a short retraining.
+
+    Every call starts from a fresh copy of the pre-trained network. Dropout is off and batch
+    normalisation is frozen (its statistics re-estimated with quantized weights first) and folded. Every
+    assignment sees the same batches in the same order (common random numbers), so an accuracy is a
+    function of the assignment, whatever torch is told to do elsewhere in the process. Data load at the
+    first call. Safe under threads, which take turns.
+
+    Args:
+        task: Network, data, loss, metric and recipes.
+        pretrained: The task's full-precision network.
+        quantizer: A name in `releq_env.quantization.QUANTIZERS`.
+        retrain_images: Budget in images; 0 is post-training quantization, `None` the task's default.
+        retrain_seed: Seeds the order of the images.
+        data_root: See `releq_env.paths.data_folder`.
+        device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
+        precision: `"auto"`, `"fp32"` or `"bf16"`.
+
+    Raises:
+        ReLeQError: If an argument is not accepted.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pretrained: Pretrained,
+        quantizer: str = "lsq",
+        retrain_images: int | None = None,
+        retrain_seed: int = 0,
+        data_root: str | os.PathLike[str] | None = None,
+        device: str = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        check_arguments(quantizer, retrain_images, retrain_seed, device, precision)
+        self.task = task
+        self.pretrained = pretrained
+        self.quantizer = quantizer
+        self.retrain_images = _whole(
+            "retrain_images", task.retraining.images if retrain_images is None else retrain_images
+        )
+        self.retrain_seed = _whole("retrain_seed", retrain_seed)
+        self.data_root = data_root
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self._data: Data | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        # A copy in another process loads its own data, and may not know of a quantizer that was registered here.
+        return self.__dict__ | {"_data": None, "_entry": QUANTIZERS[self.quantizer]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        QUANTIZERS.setdefault(state["quantizer"], state.pop("_entry"))
+        self.__dict__.update(state)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate that retraining starts with: the recipe's, else the quantizer's."""
+        rate = self.task.retraining.learning_rate
+        return QUANTIZERS[self.quantizer].learning_rate if rate is None else rate
+
+    @property
+    def fingerprint(self) -> dict[str, object] | None:
+        """Everything but the bitwidths that an accuracy depends on, JSON-able; `None` if that cannot be told."""
+        task = self.task.identity(self.data_root)
+        if task is None:
+            return None
+        build = QUANTIZERS[self.quantizer].build
+        return {
+            "engine": ENGINE_VERSION,
+            "torch": torch.__version__.split("+")[0],
+            "task": task,
+            "network": self.pretrained.identity,
+            "retraining": [self.task.retraining.batch_size, self.learning_rate],
+            "quantizer": [self.quantizer, _name(build)],
+            "retrain_images": self.retrain_images,
+            "retrain_seed": self.retrain_seed,
+            "precision": str(self.dtype),
+            "device": self.device.type,
+            "instructions": instruction_set(self.device),
+            "threads": 1,
+        }
+
+    def reseeded(self, retrain_seed: int) -> "ShortRetraining":
+        """Return the same with another retraining seed; the data are shared."""
+        other = copy.copy(self)
+        other.retrain_seed = _whole("retrain_seed", retrain_seed)
+        return other
+
+    def check(self, bitwidths: Sequence[int]) -> None:
+        """Raise `ReLeQError` if an assignment cannot be measured."""
+        names = [layer.name for layer in self.pretrained.layers]
+        if len(bitwidths) != len(names):
+            raise ReLeQError(
+                f"the assignment {tuple(bitwidths)[:100]} has {len(bitwidths)} bitwidths; "
+                f"give {len(names)}, one a layer of {self.task.name}"
+            )
+        supported = QUANTIZERS[self.quantizer].bitwidths
+        for name, bits in zip(names, bitwidths, strict=True):
+            if bits not in supported:
+                raise ReLeQError(
+                    f"the assignment {tuple(bitwidths)} has {bits!r} for {name}, which {self.quantizer} does not "
+                    f"support; choose from {', '.join(map(str, supported))}"
+                )
+
+    def measure(self, bitwidths: Sequence[int], retrain_seed: int | None = None) -> tuple[float, float]:
+        """Retrain and measure one assignment.
+
+        Args:
+            bitwidths: One bitwidth a layer.
+            retrain_seed: Another seed than its own.
+
+        Returns:
+            Validation accuracy in [0, 1], and the seconds it took. Diverged retraining gives a low
+            accuracy, not an error.
+
+        Raises:
+            ReLeQError: If the assignment is not accepted, or the data are not to be had.
+        """
+        self.check(bitwidths)
+        with pinned_arithmetic():
+            data = self.load()
+            start = time.perf_counter()
+            network = self.prepared(bitwidths)
+            if self.retrain_images:
+                seed = self.retrain_seed if retrain_seed is None else retrain_seed
+                self.descend(
+                    [p for p in network.parameters() if p.requires_grad],
+                    lambda inputs, targets: self.task.loss(self.outputs(network, inputs), targets),
+                    data,
+                    seed,
+                )
+            accuracy = self._accuracy(network, data)
+            return accuracy, time.perf_counter() - start
+
+    def load(self) -> Data:
+        """Load the data, once. Raises `ReLeQError` if they are not to be had."""
+        with pinned_arithmetic():
+            if self._data is None:
+                self._data = resident(self.task.dataset, self.data_root, self.device, self.dtype)
+            return self._data
+
+    def shared_data(self) -> Data | None:
+        """Return the data in memory that other processes can use without a copy.
+
+        `None` where there is no such memory, or too little of it: each process then loads its own.
+        """
+        data = self.load()
+        if self.device.type != "cpu":
+            return None
+        try:
+            for tensor in vars(data).values():
+                tensor.share_memory_()
+        except RuntimeError:
+            return None
+        return data
+
+    def adopt(self, data: Data) -> None:
+        """Use data that another process has loaded."""
+        self._data = data
+
+    def descend(
+        self, parameters: Sequence[Tensor], loss: Callable[[Tensor, Tensor], Tensor], data: Data, retrain_seed: int
+    ) -> None:
+        """Train by the recipe: Adam on one batch after the other, its learning rate falling to zero.
+
+        Args:
+            parameters: What is trained, in place.
+            loss: (inputs, targets) of a batch -> what is to become small.
+            data: The inputs.
+            retrain_seed: Seeds their order.
+        """
+        rate = self.learning_rate
+        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+        batches = self.batches(len(data.targets), retrain_seed)
+        for step, batch in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = rate * (1.0 - step / len(batches))
+            loss(channels_last(data.inputs[batch]), data.targets[batch]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def batches(self, size: int, retrain_seed: int) -> list[Tensor]:
+        """Return the indices of one batch after the other until the budget is used up.
+
+        Args:
+            size: How many training examples there are.
+            retrain_seed: Seeds their order.
+        """
+        generator = torch.Generator().manual_seed(retrain_seed)
+        batches: list[Tensor] = []
+        left = self.retrain_images
+        while left > 0:
+            epoch = torch.randperm(size, generator=generator)[:left]
+            left -= len(epoch)
+            batches += epoch.to(self.device).split(self.task.retraining.batch_size)
+        return batches
+
+    @pinned_arithmetic()
+    def prepared(self, bitwidths: Sequence[int] | None) -> nn.Module:
+        """Return a copy of the network as its retraining starts: quantized, normalisation frozen and folded.
+
+        Args:
+            bitwidths: One bitwidth a layer, or `None` for the network in full precision.
+
+        Raises:
+            ReLeQError: If the assignment is not accepted, or the data are not to be had.
+        """
+        if bitwidths is None:
+            network = copy.deepcopy(self.pretrained.network)
+        else:
+            self.check(bitwidths)
+            names = [layer.name for layer in self.pretrained.layers]
+            network = quantize(self.pretrained.network, names, bitwidths, self.quantizer)
+        network = self._placed(network)
+        fused, folded = self._pairs
+        fuse(network, fused)
+        with self.autocast():
+            recalibrate(network, map(channels_last, calibration_batches(self.load().inputs)))
+        fold(network, folded)
+        return network
+
+    def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Return what a network makes of inputs, shape `(N, ...)`: computed in the precision chosen, as float32."""
+        with self.autocast():
+            outputs: Tensor = network(inputs)
+        return outputs.float()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks are run.
+
+        It keeps no casts of weights: inside another such context they would outlive a step.
+        """
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False)
+
+    def accuracy(self, outputs: Tensor, data: Data) -> float:
+        """Return what the task's metric says of the outputs for all of validation.
+
+        Raises:
+            ReLeQError: If it is not in [0, 1].
+        """
+        accuracy = float(self.task.metric(outputs, data.validation_targets))
+        if not 0.0 <= accuracy <= 1.0:
+            raise ReLeQError(f"the metric of {self.task.name} has given {accuracy}; let it return a number in [0, 1]")
+        return accuracy
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        network = network.to(self.device).eval()
+        if any(parameter.ndim > 4 for parameter in network.parameters()):
+            return network  # with three dimensions: torch has no word for both layouts
+        return network.to(memory_format=torch.channels_last)
+
+    @functools.cached_property
+    def _pairs(self) -> tuple[list[Pair], list[Pair]]:
+        """The neighbours that are fused, and those that are folded; none where that is another network."""
+        inputs = channels_last(self.load().inputs[:_PROBE].float())
+        network = self._placed(copy.deepcopy(self.pretrained.network))
+        pairs = neighbours(network, inputs)
+        fused = pairs if unchanged(functools.partial(fuse, pairs=pairs), network, inputs, 0.0) else []
+        folded = pairs if unchanged(functools.partial(fold, pairs=pairs), network, inputs, _ROUNDING) else []
+        return (fused if self.device.type == "cpu" else []), folded
+
+    @torch.no_grad()
+    def _accuracy(self, network: nn.Module, data: Data) -> float:
+        for layer in self.pretrained.layers:  # the weights are quantized once
+            weight = network.get_submodule(f"{layer.name}.parametrizations.weight")
+            weight.forward = functools.partial(_same, weight())  # of this copy only
+        outputs = [
+            self.outputs(network, channels_last(inputs)) for inputs in data.validation_inputs.split(INFERENCE_BATCH)
+        ]
+        return self.accuracy(torch.cat(outputs), data)
+
+
+def check_arguments(quantizer: str, retrain_images: int | None, retrain_seed: int, device: str, precision: str) -> None:
+    """Check arguments of `ShortRetraining`, before there is a network.
+
+    Raises:
+        ReLeQError: If one is not accepted.
+    """
+    check_choice("quantizer", quantizer, QUANTIZERS)
+    if retrain_images is not None:
+        _whole("retrain_images", retrain_images)
+    _whole("retrain_seed", retrain_seed)
+    resolve_precision(precision, resolve_device(device))
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < _LARGEST:
+        raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0 to 2**63 - 1")
+    return int(value.__index__())
+
+
+def _name(made_by: str | Callable[..., object]) -> str:
+    if isinstance(made_by, str):
+        return made_by
+    if isinstance(made_by, functools.partial):
+        return f"{_name(made_by.func)}{made_by.args}{sorted(made_by.keywords.items())}"
+    named = made_by if hasattr(made_by, "__qualname__") else type(made_by)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _same(value: Tensor) -> Tensor:
+    return value

@@ -1,0 +1,88 @@
+"""Records out of what searches leave behind: the cache of evaluations, the folder of a run."""
+
+import csv
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from releq_env.errors import ReLeQError
+from releq_env.evaluation.cache import EvaluationCache, evaluation_key
+from releq_env.workers.waiting import Assignment
+
+if TYPE_CHECKING:
+    from releq_env.problem import Problem
+
+_LARGEST_SPACE = 2**20  # assignments that are looked up one by one
+
+
+class Found(NamedTuple):
+    """One record."""
+
+    bitwidths: Assignment
+    seed: int
+    accuracy: float
+
+
+def from_cache(path: str | os.PathLike[str], problem: "Problem", seeds: Sequence[int] | None) -> list[Found]:
+    """Return what a cache file knows of a problem. It is asked for every assignment of its choices.
+
+    Args:
+        path: The file; it has to be there.
+        problem: Says what the accuracies have to depend on.
+        seeds: Retraining seeds. Default: the problem's own.
+
+    Raises:
+        ReLeQError: If the file is not there, the choices are too many, or accuracies cannot be told apart.
+    """
+    if not Path(path).expanduser().is_file():
+        raise ReLeQError(f"there is no cache {os.fspath(path)}; give the file that the problem was made with (cache=)")
+    size = math.prod(map(len, problem.choices))
+    if size > _LARGEST_SPACE:
+        raise ReLeQError(
+            f"{problem.name} has {size} assignments, and at most {_LARGEST_SPACE} are looked up; narrow it with "
+            "problem.replace(bitwidths=...)"
+        )
+    source = problem.evaluator.source
+    cache = EvaluationCache(path)
+    try:
+        return list(_looked_up(cache, problem, [source.retrain_seed] if seeds is None else seeds))
+    finally:
+        cache.close()
+
+
+def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int]) -> Iterator[Found]:
+    for seed in seeds:
+        fingerprint = problem.evaluator.source.reseeded(seed).fingerprint
+        if fingerprint is None:
+            raise ReLeQError(
+                f"what the accuracies of {problem.name} depend on is not known, so no cache has them; use from_records"
+            )
+        for bitwidths in itertools.product(*problem.choices):
+            found = cache.get(evaluation_key(fingerprint, bitwidths))
+            if found is not None:
+                yield Found(bitwidths, seed, found[0])
+
+
+def from_run(folder: str | os.PathLike[str]) -> tuple[list[Found], float]:
+    """Return what a run has evaluated, and the full-precision accuracy of its network.
+
+    Raises:
+        ReLeQError: If there is no run in the folder, or it is damaged.
+    """
+    path = Path(folder).expanduser()
+    try:
+        config = json.loads((path / "config.json").read_text())
+        seed = int((config["accuracy_depends_on"] or {}).get("retrain_seed") or 0)
+        text = (path / "evaluations.csv").read_text()
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # a kill may have cut the last one
+        found = [Found(tuple(map(int, row["bitwidths"].split())), seed, float(row["accuracy"])) for row in rows]
+        known = zip(found, rows, strict=True)
+        return found, next(each.accuracy / float(row["relative_accuracy"]) for each, row in known if each.accuracy > 0)
+    except StopIteration:
+        raise ReLeQError(f"the run in {path} has evaluated nothing yet, or nothing above 0; let it go on") from None
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ReLeQError(f"{path} holds no run ({type(error).__name__}: {error}); give its --log-dir") from error

@@ -1,0 +1,34 @@
+"""The layers of a table."""
+
+import math
+from collections.abc import Sequence
+
+from releq_env.errors import ReLeQError, short
+from releq_env.layer_info import LayerInfo
+
+_COUNTS = ("n", "c", "k", "weights", "macs", "scales")
+
+
+def plain_layers(count: int) -> tuple[LayerInfo, ...]:
+    """Return descriptions of layers of which nothing is known: all alike, of one weight."""
+    return tuple(LayerInfo(f"layer{index}", n=1, c=1, k=1, weights=1, macs=1, std=1.0) for index in range(count))
+
+
+def check_layers(layers: Sequence[LayerInfo], count: int) -> tuple[LayerInfo, ...]:
+    """Return descriptions of layers, checked: they may come from a file.
+
+    Raises:
+        ReLeQError: If they are not as many, or hold something else than they should.
+    """
+    if len(layers) != count:
+        raise ReLeQError(f"layers describes {len(layers)} layers and assignments have {count}; give as many")
+    for layer in layers:
+        counts = [getattr(layer, name) for name in _COUNTS]
+        whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 for value in counts)
+        spread = layer.std
+        number = isinstance(spread, int | float) and not isinstance(spread, bool) and 0.0 <= spread < math.inf
+        if not (whole and number and isinstance(layer.name, str)):
+            raise ReLeQError(f"the layer {short(layer)} is not described by numbers from 0; see LayerInfo")
+    if len({layer.name for layer in layers}) != count:
+        raise ReLeQError("two layers have the same name; give each its own")
+    return tuple(layers)

@@ -1,0 +1,1 @@
+"""Measuring many assignments at once: in processes, on a Ray cluster, as one stacked model."""

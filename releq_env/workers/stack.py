@@ -1,0 +1,196 @@
+"""Several candidates as one model: their weights stacked, the inputs shared."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from releq_env.arithmetic import pinned_arithmetic
+from releq_env.errors import ReLeQError
+from releq_env.quantization import QUANTIZERS
+from releq_env.retraining.batch_norm import calibration_batches
+from releq_env.retraining.data import Data, channels_last
+from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
+
+
+def measure_stack(
+    retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]], retrain_seed: int, data: Data
+) -> list[float]:
+    """Retrain and measure assignments as one stack.
+
+    Args:
+        retraining: What is done with each.
+        assignments: K of them.
+        retrain_seed: Seeds the order of the images, the same for all.
+        data: What is trained and validated on.
+
+    Returns:
+        K validation accuracies.
+
+    Raises:
+        ReLeQError: If an assignment is not accepted, or the network cannot be stacked.
+    """
+    for assignment in assignments:
+        retraining.check(assignment)
+    try:
+        with pinned_arithmetic(), _attention_with_gradients():
+            stack = Stack(retraining, assignments)
+            stack.recalibrate(data.inputs)
+            if retraining.retrain_images:
+                retraining.descend(stack.parameters, stack.loss, data, retrain_seed)
+            return stack.accuracies(data)
+    except (torch.OutOfMemoryError, ReLeQError):
+        raise
+    except Exception as error:  # vmap raises whatever the operation it does not know raises
+        network = type(retraining.pretrained.network).__name__
+        raise ReLeQError(
+            f'{network} cannot be evaluated as a stack ({type(error).__name__}: {error}); use parallel="processes"'
+        ) from error
+
+
+class Stack:
+    """K copies of the pre-trained network, the weights of each quantized to its own assignment.
+
+    Every trained tensor gets a first dimension K; `torch.vmap` runs the network over it, which makes
+    grouped convolutions and batched matrix products of its layers. No candidate's numbers enter
+    another's, and Adam works element by element: each is retrained as it would be alone.
+
+    Args:
+        retraining: Network, recipe and arithmetic.
+        assignments: K assignments.
+
+    Attributes:
+        parameters: What is trained: tensors of shape `(K, ...)`.
+
+    Raises:
+        ReLeQError: If an assignment is not accepted.
+    """
+
+    def __init__(self, retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]]) -> None:
+        self._retraining = retraining
+        self._count = len(assignments)
+        bitwidths = zip(*assignments, strict=True)  # of all candidates, layer by layer
+        # Not accelerated: those layers are for the processor, and know nothing of stacks.
+        self._network = copy.deepcopy(retraining.pretrained.network).to(retraining.device).eval()
+        layers = {layer.name: self._network.get_submodule(layer.name) for layer in retraining.pretrained.layers}
+        self._stacks, self._in_layers = self._stacked_parameters(set(layers.values()))
+        quantizer = QUANTIZERS[retraining.quantizer]
+        self._quantizers = {
+            f"{name}.weight": quantizer.make_stacked(self._stacks[f"{name}.weight"], bits)
+            for name, bits in zip(layers, bitwidths, strict=True)
+        }
+        trained = {id(stack): stack for stack in self._stacks.values() if stack.requires_grad}
+        steps = [step for quantizer in self._quantizers.values() for step in quantizer.parameters()]
+        self.parameters = [*trained.values(), *steps]
+        self._norms = {
+            name: module
+            for name, module in self._network.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+        }
+        self._statistics: dict[str, Tensor] = {}
+        for layer in layers.values():
+            layer.register_forward_pre_hook(_to_type_of_weight)
+        for norm in self._norms.values():
+            norm.forward = partial(_in_float, norm.forward)  # type: ignore[method-assign]  # of this copy only
+
+    @torch.no_grad()
+    def recalibrate(self, inputs: Tensor) -> None:
+        """Re-estimate the statistics of batch normalisation, if there is any, with quantized weights.
+
+        Args:
+            inputs: All of the training part, shape `(N, ...)`.
+        """
+        for name, norm in self._norms.items():
+            for statistic in ("running_mean", "running_var"):
+                buffer = norm.get_buffer(statistic)
+                self._statistics[f"{name}.{statistic}"] = buffer.expand(self._count, *buffer.shape).clone()
+            norm.train()
+        if self._norms:
+            state = self._state(torch.float32)
+            for number, batch in enumerate(map(Tensor.float, calibration_batches(inputs)), start=1):
+                for norm in self._norms.values():
+                    norm.momentum = 1.0 / number  # a cumulative average
+                self._outputs(state, batch)
+        for norm in self._norms.values():
+            norm.eval()
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum of the candidates' losses; each one's gradient is that of its own."""
+        with self._retraining.autocast():
+            outputs = self._outputs(self._state(self._retraining.dtype), inputs)
+        losses: Tensor = torch.vmap(self._retraining.task.loss, in_dims=(0, None))(outputs.float(), targets)
+        return losses.sum()
+
+    @torch.no_grad()
+    def accuracies(self, data: Data) -> list[float]:
+        """Return K accuracies on validation."""
+        with self._retraining.autocast():
+            state = self._state(self._retraining.dtype)
+            outputs = [
+                self._outputs(state, channels_last(inputs)) for inputs in data.validation_inputs.split(INFERENCE_BATCH)
+            ]
+        return [self._retraining.accuracy(candidate.float(), data) for candidate in torch.cat(outputs, dim=1)]
+
+    def _stacked_parameters(self, layers: set[nn.Module]) -> tuple[dict[str, Tensor], list[str]]:
+        """Return K copies of all that is trained or belongs to a quantized layer, by name; and the latter's names.
+
+        Where two modules share a parameter their copies are the same tensor.
+        """
+        copies: dict[Tensor, Tensor] = {}
+        stacks, in_layers = {}, []
+        for prefix, module in self._network.named_modules():
+            for name, parameter in module.named_parameters(prefix, recurse=False):
+                if not parameter.requires_grad and module not in layers:
+                    continue
+                if parameter not in copies:
+                    stack = parameter.detach().expand(self._count, *parameter.shape).clone()
+                    copies[parameter] = stack.contiguous().requires_grad_(parameter.requires_grad)
+                stacks[name] = copies[parameter]
+                if module in layers:
+                    in_layers.append(name)
+        return stacks, in_layers
+
+    def _state(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return everything that is stacked, weights quantized, by name; quantized layers in the given type."""
+        state = dict(self._stacks)
+        for name, quantizer in self._quantizers.items():
+            state[name] = quantizer(state[name])
+        for name in self._in_layers:  # here, because autocast does not reach all convolutions inside vmap
+            state[name] = state[name].to(dtype)
+        return state | self._statistics
+
+    def _outputs(self, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return what the candidates make of inputs, shape `(K, N, ...)`."""
+        outputs: Tensor = torch.vmap(self._candidate, in_dims=(0, None))(state, inputs)
+        return outputs
+
+    def _candidate(self, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        # Shared parameters have all their names in the state: they may be quantized to different bitwidths.
+        outputs: Tensor = functional_call(self._network, state, (inputs,), tie_weights=False)
+        return outputs
+
+
+@contextlib.contextmanager
+def _attention_with_gradients() -> Iterator[None]:
+    """Keep attention from a kernel without gradients: it does not see inside vmap that they are needed."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _in_float(norm: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Normalise in float32, as outside vmap; inside it statistics must be of the type of what is normalised."""
+    return norm(images.float()).to(images.dtype)
+
+
+def _to_type_of_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return tuple(tensor.to(weight.dtype) for tensor in inputs)
