@@ -1,15 +1,17 @@
 """The hyperparameter files are rl-baselines3-zoo's: its own reader and its own training take them."""
 
-import argparse
+import importlib.util
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.algorithms.registry import ALGORITHMS, HYPERPARAMS, find_agent, read_hyperparams
+from agents.algorithms.registry import HYPERPARAMS, find_agent, read_hyperparams
 from agents.run.settings import parse_pairs
 from releq_env import Problem, ReLeQEnv, ReLeQError, ReLeQVecEnv
 from releq_env.registration import ENVIRONMENTS
@@ -18,18 +20,37 @@ from tests.agents import problems
 IDS = [*ENVIRONMENTS, "ReLeQ-v0", "CartPole-v1"]
 
 
-@pytest.mark.parametrize("algo", list(ALGORITHMS))
-@pytest.mark.parametrize("env_id", IDS)
-def test_rl_zoos_reader_reads_what_ours_reads(algo: str, env_id: str, tmp_path: Path) -> None:
-    manager = pytest.importorskip("rl_zoo3.exp_manager").ExperimentManager(
-        argparse.Namespace(), algo, env_id, str(tmp_path), config=str(HYPERPARAMS / f"{algo}.yml")
-    )
-    read, _ = manager.read_hyperparameters()
-    assert read == read_hyperparams(algo, env_id)
-    assert read["n_timesteps"] == 4000
-    if algo not in ("random", "local"):
-        _, _, callbacks, _ = manager._preprocess_hyperparams(read)
-        assert [type(callback).__name__ for callback in callbacks] == ["EntropySchedule"] * (algo == "ppo")
+READER = """
+import argparse, json, sys
+import releq_env  # as --gym-packages does
+from rl_zoo3.exp_manager import ExperimentManager
+folder, hyperparams, *ids = sys.argv[1:]
+algorithms, ids = ids[: ids.index("--")], ids[ids.index("--") + 1 :]
+found = {}
+for algo in algorithms:
+    for env_id in ids:
+        path = f"{hyperparams}/{algo}.yml"
+        manager = ExperimentManager(argparse.Namespace(), algo, env_id, folder, config=path)
+        read, _ = manager.read_hyperparameters()
+        callbacks = manager._preprocess_hyperparams(dict(read))[2] if "policy" in read else []
+        found[f"{algo} {env_id}"] = [dict(read), [type(callback).__name__ for callback in callbacks]]
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_rl_zoos_reader_reads_what_ours_reads(python: Callable[..., str], tmp_path: Path) -> None:
+    # In a process of its own: importing rl_zoo3 replaces Gymnasium's TimeLimit.
+    if importlib.util.find_spec("rl_zoo3") is None:
+        pytest.skip("rl_zoo3 is not installed")
+    algorithms = [path.stem for path in HYPERPARAMS.glob("*.yml")]
+    printed = python(READER, str(tmp_path), str(HYPERPARAMS), *algorithms, "--", *IDS)
+    found = json.loads(printed.splitlines()[-1])
+    assert len(found) == len(algorithms) * len(IDS) > 0
+    for case, (read, callbacks) in found.items():
+        algo, env_id = case.split()
+        assert read == json.loads(json.dumps(read_hyperparams(algo, env_id)))
+        assert read["n_timesteps"] == 4000
+        assert callbacks == ["EntropySchedule"] * (algo == "ppo")
 
 
 def fitted(algo: str, num_layers: int, n_envs: int, env_id: str = "CartPole-v1", **more: Any) -> Any:
