@@ -76,31 +76,37 @@ def _probabilities(path: Path, problem: Problem) -> None:
     figure = Figure(figsize=(9, 2.4 * lines + 0.6), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(probabilities)))
-    names = _names_of_actions(problem, len(probabilities))
+    names = [_names_of_actions(problem, layer, len(probabilities)) for layer in range(problem.num_layers)]
+    alike = all(of_layer == names[0] for of_layer in names)
     for index, axis in enumerate(axes):
         if index >= problem.num_layers:
             axis.set_visible(False)
             continue
         mine = [row for row in rows if int(row["layer"]) == index]
         episodes = [int(row["episode"]) for row in mine]
-        for column, colour, name in zip(probabilities, colours, names, strict=True):
-            axis.plot(episodes, [float(row[column]) for row in mine], color=colour, label=name)
+        values = np.array([[float(row[column]) for column in probabilities] for row in mine])
+        last = len(names[index]) - 1
+        values[:, last] = values[:, last:].sum(axis=1)  # an action beyond the last choice means the last choice
+        for of_action, colour, name in zip(values.T, colours, names[index], strict=False):
+            axis.plot(episodes, of_action, color=colour, label=name)
         axis.set_title(problem.layers[index].name, fontsize=10)
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
+        axis.tick_params(labelbottom=index + columns >= problem.num_layers)  # nothing below
+        if not alike:
+            axis.legend(fontsize=8, loc="center right")
     figure.supxlabel("episode")
     figure.supylabel("probability")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    if alike:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
     _save(figure, path / "probabilities.png")
 
 
-def _names_of_actions(problem: Problem, actions: int) -> list[str]:
+def _names_of_actions(problem: Problem, layer: int, actions: int) -> list[str]:
+    """Return what the actions on a layer are called, up to its last choice."""
     if actions != max(map(len, problem.choices)):
         return ["down", "keep", "up"]
-    if len(set(problem.choices)) > 1:
-        return [f"choice {index + 1}" for index in range(actions)]
-    return [f"{bits} bit{'s' * (bits > 1)}" for bits in problem.choices[0]]
+    return [f"{bits} bit{'s' * (bits > 1)}" for bits in problem.choices[layer]]
 
 
 def _pareto(
@@ -145,13 +151,15 @@ def _pareto(
         axis.axvline(problem.max_cost, color="0.4", linestyle=":", linewidth=1, label=f"max_cost {problem.max_cost:g}")
     # Collapsed networks would squeeze the part that matters into the top edge.
     shown = np.concatenate([a, [evaluation.relative_accuracy for evaluation in uniform]])
-    low = max(float(shown.min()), 1.0 - 6.0 * (1.0 - least))
+    low = max(
+        float(shown.min()), min(1.0, float(best["relative_accuracy"]) + 3.0 * (1.0 - least)) - 6.0 * (1.0 - least)
+    )
     margin = max(0.08 * (float(shown.max()) - low), 1e-3)
     axis.set_ylim(low - margin, float(shown.max()) + margin)
     axis.set_xlabel("State of Quantization q (cost relative to the dearest assignment)")
     axis.set_ylabel("State of Relative Accuracy a (validation)")
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right")
+    axis.legend(loc="best")
     _save(figure, path / "pareto.png")
 
 

@@ -85,7 +85,8 @@ def test_those_of_an_id_need_no_fitting(env_id: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("theirs", "ours"), [("ppo", "ppo"), ("ppo_lstm", "recurrent_ppo"), ("dqn", "dqn")])
 def test_rl_zoo_trains_with_them(theirs: str, ours: str, tmp_path: Path) -> None:
-    pytest.importorskip("rl_zoo3")
+    if importlib.util.find_spec("rl_zoo3") is None:
+        pytest.skip("rl_zoo3 is not installed")
     command = f"-m rl_zoo3.train --algo {theirs} --env ReLeQ-Digits-v0 --gym-packages releq_env -n 64 -f {tmp_path}"
     command += f" --conf-file {HYPERPARAMS / ours}.yml --eval-freq -1 --env-kwargs retrain_images:0"
     done = subprocess.run(
