@@ -12,6 +12,7 @@ from releq_env.registration import register_envs
 
 if TYPE_CHECKING:
     from releq_env.env import ReLeQEnv
+    from releq_env.export import load_packed, save_packed
     from releq_env.problem import Problem
     from releq_env.sb3_vec_env import ReLeQVecEnv
     from releq_env.tables import AccuracyTable
@@ -32,6 +33,8 @@ __all__ = [
     "Task",
     "WithinMask",
     "__version__",
+    "load_packed",
+    "save_packed",
 ]
 if importlib.util.find_spec("stable_baselines3") is not None:  # an extra; `import *` works without it
     __all__ += ["ReLeQVecEnv"]
@@ -39,6 +42,8 @@ if importlib.util.find_spec("stable_baselines3") is not None:  # an extra; `impo
 _LAZY = {
     "AccuracyTable": "releq_env.tables",
     "Problem": "releq_env.problem",
+    "load_packed": "releq_env.export",
+    "save_packed": "releq_env.export",
     "ReLeQEnv": "releq_env.env",
     "ReLeQVectorEnv": "releq_env.vector_env",
     "ReLeQVecEnv": "releq_env.sb3_vec_env",

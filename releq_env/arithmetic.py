@@ -14,31 +14,37 @@ def pinned_arithmetic() -> Iterator[None]:
     """Compute in the same way whoever calls, and leave the caller's settings as they were.
 
     Inside there is one thread; gradients are recorded, and no inference mode or autocast of the
-    caller's reaches in; new numbers are float32, float32 products are not rounded to fewer digits,
-    and oneDNN is on. So an accuracy depends on none of them. One thread also because small networks
+    caller's reaches in; new numbers are float32 and on the CPU, float32 products are not rounded to fewer
+    digits, and oneDNN is on. So an accuracy depends on none of them. One thread also because small networks
     gain little from a second one, several evaluations at once gain more from the cores, and a child
     that was forked after its parent computed with several threads would wait for them for ever.
 
-    Can be entered again inside, and by several threads at once. Not to be held across a `yield`.
+    Can be entered again inside. Most of these settings are the process's: threads take turns. Not to be held
+    across a `yield`.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _settings.pinned(), _outside_autocast(), torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with _turns.taken():
+        outermost = _turns.depth == 1
+        with contextlib.ExitStack() as restore:
+            if outermost:
+                _turns.restore = restore
+                _pin(restore)
+            with _outside_autocast(), torch.inference_mode(False), torch.enable_grad():
+                yield
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let torch's global generator of the CPU start from a seed, and go on afterwards where it was."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # not torch.manual_seed(), which seeds those of GPUs, too
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
+    """Let torch's global generator of the CPU start from a seed, and go on afterwards where it was.
+
+    Threads that seed it take turns; one that draws without, meanwhile, disturbs it.
+    """
+    with _turns.taken():
+        state = torch.get_rng_state()
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed(), which seeds those of GPUs, too
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
 
 
 @contextlib.contextmanager
@@ -67,46 +73,49 @@ def _outside_autocast() -> Iterator[None]:
         torch.set_autocast_cache_enabled(keeps)
 
 
-class _Settings:
-    """The settings that all threads share: the first thread to come pins them, the last to leave restores them."""
+class _Turns:
+    """Whose turn it is to compute. A forked child begins with none, and with the settings as they were."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._restore = contextlib.ExitStack()
+        self._lock = threading.RLock()
+        self.depth = 0
+        self.restore = contextlib.ExitStack()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
     @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
+    def taken(self) -> Iterator[None]:
         with self._lock:
-            if self._inside == 0:
-                self._pin()
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._restore.close()
-
-    def _pin(self) -> None:
-        self._restore.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.float32)
-        self._restore.callback(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled)
-        torch.backends.mkldnn.enabled = True  # type: ignore[assignment]  # a property of the module
-        for backend in _PRECISIONS:
-            self._restore.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
-        # It refuses to be read where a backend's own precision, which is restored above, contradicts it.
-        with contextlib.suppress(RuntimeError):
-            self._restore.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
-        if _ONEDNN_CONVOLUTIONS is not None and _ONEDNN_CONVOLUTIONS.fp32_precision not in ("none", "ieee"):
-            _ONEDNN_CONVOLUTIONS.fp32_precision = "ieee"
+            self.depth += 1
+            try:
+                yield
+            finally:
+                self.depth -= 1
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread may have held it, and is not there any more
+        owned = self._lock._is_owned()  # type: ignore[attr-defined]  # by the thread that forked, which goes on inside
+        if self.depth and not owned:  # by a thread that is not there any more
+            self.restore.close()
+            self.depth = 0
+        if not owned:
+            self._lock = threading.RLock()
+
+
+def _pin(restore: contextlib.ExitStack) -> None:
+    restore.callback(torch.set_num_threads, torch.get_num_threads())
+    torch.set_num_threads(1)
+    restore.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(torch.float32)
+    restore.callback(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled)
+    torch.backends.mkldnn.enabled = True  # type: ignore[assignment]  # a property of the module
+    for backend in _PRECISIONS:
+        restore.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+    # It refuses to be read where a backend's own precision, which is restored above, contradicts it.
+    with contextlib.suppress(RuntimeError):
+        restore.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    torch.set_float32_matmul_precision("highest")
+    if _ONEDNN_CONVOLUTIONS is not None and _ONEDNN_CONVOLUTIONS.fp32_precision not in ("none", "ieee"):
+        _ONEDNN_CONVOLUTIONS.fp32_precision = "ieee"
 
 
 # Newer versions of torch have a precision for each library, besides the one that they share.
@@ -116,4 +125,4 @@ _PRECISIONS: list[Any] = [
     for backend in (_ONEDNN_CONVOLUTIONS, getattr(torch.backends.mkldnn, "matmul", None), torch.backends.cuda.matmul)
     if hasattr(backend, "fp32_precision")
 ]
-_settings = _Settings()
+_turns = _Turns()

@@ -45,23 +45,9 @@ def check_choices(bitwidths: Any, names: Sequence[str], available: Choices, by: 
     )
 
 
-def check_sets(bitwidths: Any, supported: Sequence[int], by: str) -> None:
-    """Check what can be checked of bitwidths before the layers are known. Arguments are those of `check_choices`.
-
-    Raises:
-        ReLeQError: If some cannot fit.
-    """
-    if bitwidths is None:
-        return
-    accepted = _accepted(supported, by)
-    given = list(bitwidths.values()) if isinstance(bitwidths, Mapping) else _listed(bitwidths, "bitwidths", accepted)
-    for of_layer in given if isinstance(bitwidths, Mapping) or _several(given) else [given]:
-        _checked(_listed(of_layer, "bitwidths", accepted), "bitwidths", supported, by)
-
-
 def _several(given: list[Any]) -> bool:
     """Whether these are sets of bitwidths, not bitwidths."""
-    return any(isinstance(entry, Iterable) for entry in given)
+    return any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in given)
 
 
 def _accepted(there: Sequence[int], by: str) -> str:

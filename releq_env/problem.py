@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_env.choices import Choices, check_choices, check_sets
+from releq_env.choices import Choices, check_choices
 from releq_env.cost import COSTS, CostTerms, cost_matrix
 from releq_env.errors import ReLeQError, check_choice, check_fraction, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
@@ -114,16 +114,33 @@ class Problem:
             ReLeQError: In one line, if an argument is not accepted; before anything that takes time.
         """
         from releq_env.evaluation.live import live_source  # only now: it needs torch
+        from releq_env.quantization.layers import quantizable_layers, with_scales
         from releq_env.tasks import get_task
 
         task = get_task(task)
         check_choice("quantizer", quantizer, QUANTIZERS)
         supported = QUANTIZERS[quantizer].bitwidths
-        check_sets(bitwidths, supported, quantizer)
         least = task.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
         _check_objective(reward, cost, max_cost, least)
         check_parallel(parallel, workers)
         data_folder(data_root)
+        # The untrained network has the layers already; training it may take long.
+        layers = with_scales(quantizable_layers(task.untrained(), task.dataset.input_shape), quantizer)
+        available = (supported,) * len(layers)
+        choices = check_choices(bitwidths, [layer.name for layer in layers], available, quantizer)
+        untrained = cls(
+            task.name,
+            layers,
+            available,
+            choices,
+            evaluator=Evaluator(None),  # type: ignore[arg-type]  # nothing is asked of it
+            quantizer=quantizer,
+            reward=reward,
+            cost=cost,
+            max_cost=max_cost,
+            min_relative_accuracy=least,
+            released_constants=task.released_constants,
+        )
         source = live_source(
             task,
             quantizer=quantizer,
@@ -135,22 +152,8 @@ class Problem:
             parallel=parallel,
             workers=workers,
         )
-        available = (supported,) * len(source.layers)
-        choices = check_choices(bitwidths, [layer.name for layer in source.layers], available, quantizer)
         evaluator = Evaluator(source)
-        problem = cls(
-            task.name,
-            source.layers,
-            available,
-            choices,
-            evaluator,
-            quantizer=quantizer,
-            reward=reward,
-            cost=cost,
-            max_cost=max_cost,
-            min_relative_accuracy=least,
-            released_constants=task.released_constants,
-        )
+        problem = dataclasses.replace(untrained, layers=source.layers, evaluator=evaluator)
         if cache is not None:  # only now, with all arguments checked, is a file made
             evaluator.cache = EvaluationCache(default_cache() if cache == "auto" else cache)
         return problem

@@ -140,26 +140,29 @@ def test_precisions_of_single_libraries() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
-def test_threads_that_overlap() -> None:
-    """One thread leaves while another computes: that one's settings stay, and in the end the caller's come back."""
-    entered, leave, seen = threading.Event(), threading.Event(), []
+def test_threads_take_turns() -> None:
+    """Another thread computes with the pinned settings, and only when this one is done; the caller's come back."""
+    begun, seen = threading.Event(), []
 
     def other() -> None:
+        begun.set()
         with pinned_arithmetic():
-            entered.set()
-            leave.wait(10)
-            seen.append(settings())
+            seen.append((settings(), left))
 
+    left = False
     with changed("float32 precision"), changed("default dtype"):
-        before = settings()
+        before, threads = settings(), torch.get_num_threads()
         thread = threading.Thread(target=other)
         with pinned_arithmetic():
             thread.start()
-            assert entered.wait(10)
-        leave.set()
+            assert begun.wait(10)
+            thread.join(0.2)  # it cannot end yet
+            assert seen == []
+            left = True
         thread.join(10)
-        assert seen == [PINNED]
+        assert seen == [(PINNED, True)]
         assert settings() == before
+        assert torch.get_num_threads() == threads
 
 
 def test_seeded_repeats_and_leaves_the_generator_alone() -> None:

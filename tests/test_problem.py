@@ -277,7 +277,10 @@ def test_a_task_by_name_or_as_it_is() -> None:
     ("arguments", "message"),
     [
         ({"bitwidths": [[9]] * 8}, "from 1 to 8"),
-        ({"bitwidths": {"conv1": [9]}}, "from 1 to 8"),
+        ({"bitwidths": {"classifier": [9]}}, "from 1 to 8"),
+        ({"bitwidths": {"conv1": [2]}}, "names the layer 'conv1'"),
+        ({"bitwidths": [[2]] * 3}, "3 sets for 8 layers"),
+        ({"max_cost": 0.01}, "max_cost=0.01 cannot be met"),
         ({"bitwidths": [1, 2], "quantizer": "wrpn"}, "from 2 to 8"),
         ({"cost": "watts"}, "unknown cost"),
         ({"reward": lambda a: a}, "failed"),

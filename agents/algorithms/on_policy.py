@@ -15,13 +15,14 @@ class OnPolicyAgent(SB3Agent):
     """An on-policy algorithm, whose policy's probabilities are kept.
 
     `n_steps` is rounded up to whole episodes, and a `batch_size` that is the whole rollout remains so: settings
-    fit any number of layers, and of passes over them.
+    fit any number of layers, of passes over them, and of environments.
     """
 
     def fitted(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
         """Return the hyperparameters fitted to the length of an episode."""
         if "n_steps" in hyperparams:
-            whole = hyperparams.get("batch_size") == hyperparams["n_steps"] * self.venv.num_envs
+            rollouts = [hyperparams["n_steps"] * n_envs for n_envs in (self.venv.num_envs, self.written_for)]
+            whole = hyperparams.get("batch_size") in rollouts
             hyperparams["n_steps"] = self.whole_episodes(hyperparams["n_steps"])
             if whole:
                 hyperparams["batch_size"] = hyperparams["n_steps"] * self.venv.num_envs

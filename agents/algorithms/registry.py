@@ -43,18 +43,20 @@ class Agent(NamedTuple):
         make: Makes it: a searcher of problem and seed, another of environments and seed; and hyperparameters.
         searches: Whether it is a searcher.
         masks: Whether it keeps `max_cost` by itself.
+        fits: Whether it fits its hyperparameters, and takes `written_for`: how many environments they are written for.
     """
 
     make: Callable[..., Any]
     searches: bool
     masks: bool
+    fits: bool = False
 
 
 def find_agent(algo: str) -> Agent:
     """Return how an agent is made.
 
     Raises:
-        ReLeQError: If there is none of that name, or a library that it needs is not installed.
+        ReLeQError: If there is none of that name, it is of an unknown family, or a library that it needs is missing.
     """
     check_choice("algo", algo, ALGORITHMS)
     factory = ALGORITHMS[algo]
@@ -63,13 +65,20 @@ def find_agent(algo: str) -> Agent:
             factory = pkgutil.resolve_name(factory)
         if algo in SEARCHERS or hasattr(factory, "ask"):
             return Agent(factory, searches=True, masks=True)
-        for base in inspect.getmro(factory) if inspect.isclass(factory) else ():
-            if base.__name__ in FAMILIES and base.__module__.startswith("stable_baselines3."):
+        bases = inspect.getmro(factory) if inspect.isclass(factory) else ()
+        of_sb3 = [base.__name__ for base in bases if base.__module__.startswith("stable_baselines3.")]
+        for name in of_sb3:
+            if name in FAMILIES:
                 masks = "action_masks" in inspect.signature(factory.predict).parameters
-                adapter = pkgutil.resolve_name(FAMILIES[base.__name__])
-                return Agent(partial(adapter, factory), searches=False, masks=masks)
+                adapter = pkgutil.resolve_name(FAMILIES[name])
+                return Agent(partial(adapter, factory), searches=False, masks=masks, fits=True)
     except ModuleNotFoundError as error:
         raise ReLeQError(f'--algo {algo} needs {error.name}; pip install "releq_env[agents]"') from error
+    if "BaseAlgorithm" in of_sb3:
+        raise ReLeQError(
+            f"--algo {algo} is an algorithm of Stable-Baselines3 that is derived from none of {', '.join(FAMILIES)}; "
+            "add its family to FAMILIES, or take another one"
+        )
     return Agent(factory, searches=False, masks=getattr(factory, "masks", False))
 
 

@@ -23,11 +23,13 @@ class SB3Agent:
         venv: The environments.
         seed: Seeds the algorithm, the environments and the global generators.
         policy: As Stable-Baselines3 takes it.
+        written_for: Environments side by side that the hyperparameters are written for. Default: as many as there are.
         callback: As rl-baselines3-zoo takes it: the path of a class, `{path: arguments}`, or a list of these.
         **hyperparams: Of the algorithm.
 
     Attributes:
         venv: The environments.
+        written_for: As given.
         model: The model.
 
     Raises:
@@ -41,11 +43,13 @@ class SB3Agent:
         seed: int,
         *,
         policy: str = "MlpPolicy",
+        written_for: int | None = None,
         callback: Any = None,
         **hyperparams: Any,
     ) -> None:
         torch.set_num_threads(1)  # the networks are tiny; the cores belong to the retraining
         self.venv = venv
+        self.written_for = written_for or venv.num_envs
         self._callbacks = _callbacks(callback)
         try:
             self.model = algorithm(policy, venv, seed=seed, device="cpu", **self.fitted(hyperparams))

@@ -23,6 +23,7 @@ def draw(
     rows: Sequence[Mapping[str, Any]],
     best: Mapping[str, Any],
     candidates: Sequence[Candidate] = (),
+    action_mode: str = "flexible",
 ) -> None:
     """Draw `pareto.png`, and `episodes.png` and `probabilities.png` where the folder has what they show.
 
@@ -32,11 +33,12 @@ def draw(
         rows: Of `evaluations.csv`.
         best: The row of the best assignment.
         candidates: What was confirmed at the end.
+        action_mode: Of the environments: what the actions mean.
     """
     if (path / MONITOR).exists():
         _episodes(path, _read(path / MONITOR, header_lines=1))
     if (path / PROBABILITIES).exists():
-        _probabilities(path, problem)
+        _probabilities(path, problem, action_mode)
     _pareto(path, problem, rows, best, candidates)
 
 
@@ -68,7 +70,7 @@ def _episodes(path: Path, episodes: Sequence[Mapping[str, str]]) -> None:
     _save(figure, path / "episodes.png")
 
 
-def _probabilities(path: Path, problem: Problem) -> None:
+def _probabilities(path: Path, problem: Problem, action_mode: str) -> None:
     rows = _read(path / PROBABILITIES)
     probabilities = [column for column in rows[0] if column.startswith("p")]
     columns = 2
@@ -76,7 +78,7 @@ def _probabilities(path: Path, problem: Problem) -> None:
     figure = Figure(figsize=(9, 2.4 * lines + 0.6), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(probabilities)))
-    names = [_names_of_actions(problem, layer, len(probabilities)) for layer in range(problem.num_layers)]
+    names = [_names_of_actions(problem, layer, action_mode) for layer in range(problem.num_layers)]
     alike = all(of_layer == names[0] for of_layer in names)
     for index, axis in enumerate(axes):
         if index >= problem.num_layers:
@@ -102,9 +104,9 @@ def _probabilities(path: Path, problem: Problem) -> None:
     _save(figure, path / "probabilities.png")
 
 
-def _names_of_actions(problem: Problem, layer: int, actions: int) -> list[str]:
+def _names_of_actions(problem: Problem, layer: int, action_mode: str) -> list[str]:
     """Return what the actions on a layer are called, up to its last choice."""
-    if actions != max(map(len, problem.choices)):
+    if action_mode == "restricted":
         return ["down", "keep", "up"]
     return [f"{bits} bit{'s' * (bits > 1)}" for bits in problem.choices[layer]]
 

@@ -56,7 +56,8 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
     Args:
         problem: What was searched.
         candidates: The best assignments found, best first, and the uniform ones.
-        counts: `episodes`, `distinct_evaluations`, `retrained`, `wall_seconds` and `agent_seconds`.
+        counts: `episodes`, `distinct_evaluations`, `retrained`, `wall_seconds` of all parts of the run, and of its
+            last part, repeating included, `part_seconds` and `agent_seconds`; `resumed`: whether there are several.
     """
     found = [candidate for candidate in candidates if candidate.kind == "found"]
     bitwidths = found[0].bitwidths
@@ -67,6 +68,7 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
     rows = zip(problem.layers, bitwidths, strict=True)
     header = ["assignment", "bits a layer", "bits a weight", "bytes", "found", "confirmed", "meets the constraint"]
     episodes = f"{counts['episodes']} episodes, " if counts["episodes"] else ""
+    part = f" in all parts; the last one took {counts['part_seconds']:.1f} s" if counts["resumed"] else ""
     return "\n\n".join(
         [
             f"# Best assignment: {spaced(bitwidths)}",
@@ -91,8 +93,8 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
             ),
             _verdict(problem, candidates),
             f"{episodes}{counts['distinct_evaluations']} distinct evaluations, {counts['retrained']} of them "
-            f"retrained in this run; {counts['wall_seconds']:.1f} s, of which the agent itself took "
-            f"{counts['agent_seconds']:.1f} s ({counts['agent_seconds'] / max(counts['wall_seconds'], 1e-9):.0%}).",
+            f"retrained in this run; {counts['wall_seconds']:.1f} s{part}, of which the agent itself took "
+            f"{counts['agent_seconds']:.1f} s ({counts['agent_seconds'] / max(counts['part_seconds'], 1e-9):.0%}).",
         ]
     )
 

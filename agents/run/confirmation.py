@@ -26,18 +26,21 @@ def confirm(folder: RunFolder, problem: Problem) -> list[Candidate]:
         folder: The run's folder.
         problem: What was searched.
     """
-    source, seed = problem.evaluator.source, problem.evaluator.source.retrain_seed
+    evaluator, source = problem.evaluator, problem.evaluator.source
+    seed = source.retrain_seed
     evaluations = sorted(map(recorded, folder.rows), key=problem.merit, reverse=True)[:BEST]
     kept = [evaluation for evaluation in evaluations if problem.keeps_max_cost(evaluation.bitwidths)]
     found = kept or evaluations[:1]
-    uniform = problem.uniform()
     watched = sys.stderr.isatty()
-    as_found = found + problem.evaluator.reseeded(seed).evaluate_many(uniform, progress=watched)
+    uniform = {assignment: evaluator.lookup(assignment) for assignment in problem.uniform()}
+    missing = [assignment for assignment, known in uniform.items() if known is None]
+    measured = iter(evaluator.reseeded(seed).evaluate_many(missing, progress=watched))
+    as_found = found + [next(measured) if known is None else known for known in uniform.values()]
     unseen = [other for other in range(seed + 1, seed + 1 + SEEDS) if source.reseeded(other) is not source]
     if unseen:
         print("measuring the best and the uniform assignments again, with unseen retraining seeds ...", flush=True)
     again = [
-        problem.evaluator.reseeded(other).evaluate_many([each.bitwidths for each in as_found], progress=watched)
+        evaluator.reseeded(other).evaluate_many([each.bitwidths for each in as_found], progress=watched)
         for other in unseen
     ]
     candidates = []

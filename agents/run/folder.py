@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from filelock import FileLock, Timeout
@@ -48,6 +48,22 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
 }
 """Of `evaluations.csv`, and how each is read. `elapsed`: seconds since the run began, as far as it was under way."""
 
+_PATIENCE = 10.0  # seconds that repeating may take in any case
+
+
+class Config(NamedTuple):
+    """What a run was begun with: what must be the same when it goes on.
+
+    Attributes:
+        settings: What was asked for.
+        fingerprint: What the accuracies depend on, `None` if that is unknown.
+        problem: What is decided, see `described`; `None` in a folder of an earlier version.
+    """
+
+    settings: Settings
+    fingerprint: dict[str, Any] | None
+    problem: dict[str, Any] | None
+
 
 class RunFolder:
     """Keeps a run's results; a listener of its evaluator.
@@ -68,6 +84,8 @@ class RunFolder:
         self.best: dict[str, Any] | None = None
         self._problem = problem
         self._begun = time.monotonic()
+        self._before = 0.0  # seconds of earlier parts
+        self._to_repeat = 0  # evaluations; 0 once time counts
 
     @staticmethod
     def check_new(path: Path) -> None:
@@ -99,11 +117,15 @@ class RunFolder:
             yield
 
     @staticmethod
-    def write_config(
-        path: Path, settings: Settings, fingerprint: Mapping[str, Any] | None, versions: Mapping[str, str]
-    ) -> None:
+    def write_config(path: Path, config: Config, versions: Mapping[str, str]) -> None:
         """Write down what is asked for, for us and for rl-baselines3-zoo."""
-        config = {"settings": asdict(settings), "accuracy_depends_on": fingerprint, "versions": versions}
+        settings = config.settings
+        content = {
+            "settings": asdict(settings),
+            "accuracy_depends_on": config.fingerprint,
+            "problem": config.problem,
+            "versions": versions,
+        }
         hyperparams = {"n_envs": settings.n_envs, "n_timesteps": settings.timesteps, **settings.hyperparams}
         args = {name: getattr(settings, name) for name in ("algo", "env", "seed", "env_kwargs")}
         zoo = path / settings.env_name
@@ -111,27 +133,41 @@ class RunFolder:
             zoo.mkdir(exist_ok=True)
         write(zoo / "config.yml", yaml.safe_dump(hyperparams))
         write(zoo / "args.yml", yaml.safe_dump(args))
-        write_json(path / "config.json", config)
+        write_json(path / "config.json", content)
 
     @staticmethod
-    def read_config(path: Path) -> tuple[Settings, dict[str, Any] | None]:
-        """Return the settings of an earlier run and what its accuracies depend on.
+    def read_config(path: Path) -> Config:
+        """Return what an earlier run was begun with.
 
         Raises:
             ReLeQError: If there is no run in the folder.
         """
         try:
             config = json.loads((path / "config.json").read_text())
-            return Settings(**config["settings"]), config["accuracy_depends_on"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            return Config(Settings(**config["settings"]), config["accuracy_depends_on"], config.get("problem"))
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
                 f"{path} holds no run ({type(error).__name__}: {error}); give --resume the --log-dir of an earlier one"
             ) from error
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has been under way; earlier parts count up to their last evaluation."""
-        return time.monotonic() - self._begun
+        """Seconds that the run has been under way; earlier parts count up to their last evaluation, repeating not."""
+        return self._before + (0.0 if self.repeating else time.monotonic() - self._begun)
+
+    @property
+    def repeating(self) -> bool:
+        """Whether the run still repeats what was recorded."""
+        return self._to_repeat > 0
+
+    def reached(self, distinct_evaluations: int) -> None:
+        """Say how many were asked for: with all that was recorded among them, time counts again.
+
+        It does, too, if repeating takes far longer than what is repeated has taken: then it is something else.
+        """
+        too_long = time.monotonic() - self._begun > 2.0 * self._before + _PATIENCE
+        if distinct_evaluations >= self._to_repeat or too_long:
+            self._go_on()
 
     def restore(self) -> list[Evaluation]:
         """Read and return what an earlier part of the run has recorded.
@@ -149,6 +185,8 @@ class RunFolder:
             self.rows = [{name: read(row[name]) for name, read in COLUMNS.items()} for row in parsed]
             evaluations = [recorded(row) for row in self.rows]
             for row in self.rows:
+                if not 0.0 <= row["accuracy"] <= 1.0:
+                    raise ValueError(f"accuracy {row['accuracy']} is outside [0, 1]")
                 self._consider(row)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
@@ -158,11 +196,13 @@ class RunFolder:
         if complete != text:
             write(table, complete)
         if self.rows:
-            self._begun -= self.rows[-1]["elapsed"]
+            self._before, self._to_repeat = self.rows[-1]["elapsed"], len(self.rows)
+            self._begun = time.monotonic()
         return evaluations
 
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
         """Record a distinct evaluation, and the best one if it is that."""
+        self._go_on(evaluation.seconds if retrained else 0.0)  # nothing is left to repeat where something is new
         terms = self._problem.terms(evaluation.bitwidths)
         row = {
             "bitwidths": evaluation.bitwidths,
@@ -171,7 +211,7 @@ class RunFolder:
             "reward": self._problem.objective(evaluation),
             **{name: terms[name] for name in ("state_of_quantization", "average_bits", "weighted_bits")},
             "retrained": int(retrained),
-            "seconds": round(evaluation.seconds, 3),
+            "seconds": float(evaluation.seconds),
             "elapsed": round(self.elapsed, 3),
         }
         self.rows.append(row)
@@ -182,6 +222,7 @@ class RunFolder:
 
     def diverged(self) -> None:
         """Say that the run is not a repetition of what was recorded."""
+        self._go_on()
         print(
             f"\n{self.path}: the agent asks for other assignments than were recorded (by another processor or another "
             "version of a library?); it goes on, and what was recorded counts, too",
@@ -198,6 +239,11 @@ class RunFolder:
         if best["keeps_max_cost"]:
             by_name = {layer.name: bits for layer, bits in zip(self._problem.layers, best["bitwidths"], strict=True)}
             write_json(self.path / "assignment.json", by_name)
+
+    def _go_on(self, seconds_ago: float = 0.0) -> None:
+        """Let time count again, if it did not."""
+        if self.repeating:
+            self._to_repeat, self._begun = 0, time.monotonic() - seconds_ago
 
     def _consider(self, row: dict[str, Any]) -> bool:
         merit = self._problem.merit(recorded(row))
@@ -243,6 +289,19 @@ class Table:
         """Close the file."""
         with explained(self._path):
             self._file.close()
+
+
+def described(problem: Problem) -> dict[str, Any]:
+    """Return what of a problem the records of a run depend on, beside its accuracies; JSON-able."""
+    return {
+        "layers": [layer.name for layer in problem.layers],
+        "choices": [list(map(int, of_layer)) for of_layer in problem.choices],
+        "costs": problem.costs.tolist(),
+        "reward": problem.reward if isinstance(problem.reward, str) else None,  # a function has no name to trust
+        "max_cost": None if problem.max_cost is None else float(problem.max_cost),
+        "min_relative_accuracy": float(problem.min_relative_accuracy),
+        "full_precision_accuracy": float(problem.full_precision_accuracy),
+    }
 
 
 def recorded(row: Mapping[str, Any]) -> Evaluation:

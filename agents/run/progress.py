@@ -140,6 +140,7 @@ class RunProgress:
 
     def _count(self, steps: int) -> bool:
         self.timesteps += steps
+        self._folder.reached(self._evaluator.distinct_evaluations)
         self._bar.set_description_str(self.summary(), refresh=False)
         done, goes_on = self._parts_done()
         self._bar.update(min(int(done * _PARTS), _PARTS) - int(self._bar.n))
@@ -159,7 +160,7 @@ class RunProgress:
         spent = 0.0
         if self._settings.budget is not None:
             spent = evaluated / self._settings.budget
-        if self._settings.minutes is not None and evaluated >= self._recorded:
+        if self._settings.minutes is not None and not self._folder.repeating:
             spent = max(spent, self._folder.elapsed / 60.0 / self._settings.minutes)
         return max(done, spent), spent < 1.0
 

@@ -1,5 +1,6 @@
 """A run from beginning to end: problem, agent, confirmation, report."""
 
+import copy
 import importlib.metadata
 import itertools
 import json
@@ -18,14 +19,12 @@ from agents.report.files import explained, write, write_json
 from agents.report.plots import draw
 from agents.report.summary import summarize
 from agents.run.confirmation import confirm
-from agents.run.folder import RunFolder
+from agents.run.folder import Config, RunFolder, described
 from agents.run.progress import RunProgress, Stopwatch
 from agents.run.settings import Options, Settings, new_settings, resumed_settings
 from releq_env import ReLeQEnv, ReLeQError, WithinMask, __version__
 from releq_env.evaluation import BudgetExhausted
 from releq_env.problem import Problem
-
-_OF_THE_DECISION = ("evaluate", "action_mode", "observation")
 
 
 def run(options: Options) -> RunFolder:
@@ -38,7 +37,7 @@ def run(options: Options) -> RunFolder:
         ReLeQError: If an option is not accepted, or a file of the run cannot be written.
     """
     earlier = None if options.resume is None else RunFolder.read_config(options.resume)
-    settings = new_settings(options) if earlier is None else resumed_settings(options, earlier[0])
+    settings = new_settings(options) if earlier is None else resumed_settings(options, earlier.settings)
     agent = find_agent(settings.algo)
     path = options.resume or options.log_dir
     if path is not None and earlier is None:
@@ -48,13 +47,11 @@ def run(options: Options) -> RunFolder:
     try:
         _check_length(settings, agent, env.unwrapped)
         fingerprint = json.loads(json.dumps(problem.evaluator.fingerprint))
-        if earlier is not None and earlier[1] != fingerprint:
-            now, then = fingerprint or {}, earlier[1] or {}
-            changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-            raise ReLeQError(
-                f"the run in {path} cannot go on: its accuracies depended on another {', '.join(changed)}; "
-                "begin a new run"
-            )
+        config = Config(settings, fingerprint, described(problem))
+        if earlier is not None:
+            _check_unchanged(path, "accuracies depended on", config.fingerprint, earlier.fingerprint)
+            if earlier.problem is not None:
+                _check_unchanged(path, "problem had", config.problem, earlier.problem)
         retraining = getattr(problem.evaluator.source, "retraining", None)
         if retraining is not None:
             retraining.load()  # where data are missing, no folder is made
@@ -67,13 +64,13 @@ def run(options: Options) -> RunFolder:
                 RunFolder.check_new(path)  # again: another process may have been quicker
             else:
                 problem.evaluator.remember(folder.restore(), problem.evaluator.fingerprint)
-                if settings == earlier[0] and (path / "report.json").exists():
+                if settings == earlier.settings and report.exists() and (path / "report.json").exists():
                     print(f"{path} holds a finished run\n\n{report.read_text()}")
                     return folder
-            for stale in (report, path / "report.json"):
+            for stale in (path / "report.json", report):  # as long as there is the first, there is the second
                 stale.unlink(missing_ok=True)
-            RunFolder.write_config(path, settings, fingerprint, _versions())
-            return _search(settings, learner, folder, problem, elsewhere)
+            RunFolder.write_config(path, config, _versions())
+            return _search(settings, learner, folder, env.unwrapped, elsewhere)
     except KeyboardInterrupt:
         if path is not None and (path / "config.json").exists():
             print(f"\nstopped; go on with: python -m agents.train --resume {path}", file=sys.stderr)
@@ -82,15 +79,16 @@ def run(options: Options) -> RunFolder:
         env.close()
 
 
-def _search(settings: Settings, learner: Any, folder: RunFolder, problem: Problem, elsewhere: Stopwatch) -> RunFolder:
-    evaluator = problem.evaluator
+def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, elsewhere: Stopwatch) -> RunFolder:
+    problem, evaluator = env.problem, env.evaluator
     evaluator.listener, evaluator.budget = folder, settings.budget
+    resumed = bool(folder.rows)
     if folder.best is not None:
         folder.write_best(len(folder.rows))  # a kill may have come between the row and the best
 
     def redraw(candidates: Any = ()) -> None:
         if folder.best is not None:
-            draw(folder.path, problem, folder.rows, folder.best, candidates)
+            draw(folder.path, problem, folder.rows, folder.best, candidates, env.action_mode)
 
     print(f"{settings.algo} on {settings.env}; results in {folder.path}", flush=True)
     progress = RunProgress(folder, evaluator, settings, settings.n_envs, problem.num_layers, redraw=elsewhere(redraw))
@@ -103,7 +101,7 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, problem: Proble
         redraw()
         raise
     finally:
-        wall, own = folder.elapsed, time.monotonic() - begun - elsewhere.seconds
+        wall, part, others = folder.elapsed, time.monotonic() - begun, elsewhere.seconds
         progress.close()
     if folder.best is None:
         raise ReLeQError(f"no assignment was evaluated within {settings.timesteps} time steps; give more --timesteps")
@@ -118,8 +116,10 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, problem: Proble
         "episodes": progress.episodes,
         "distinct_evaluations": len(folder.rows),
         "retrained": sum(row["retrained"] for row in folder.rows),
+        "resumed": resumed,
         "wall_seconds": round(wall, 2),
-        "agent_seconds": round(own, 2),
+        "part_seconds": round(part, 2),
+        "agent_seconds": round(part - others, 2),
     }
     confirmed = candidates[0].confirmed
     folder.write_best(
@@ -138,24 +138,33 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, problem: Proble
 def _make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch) -> Any:
     """Return the agent; what its environments or evaluations take is measured elsewhere."""
     problem: Problem = env.unwrapped.problem
+    if agent.searches:
+        searcher = _made(settings, agent, problem)
+        return SearcherAgent(searcher, problem, settings.n_envs, elsewhere(problem.evaluator.evaluate_many))
+    from releq_env.sb3_vec_env import ReLeQVecEnv  # only now: searchers need no Stable-Baselines3
+
+    envs = [env, *(copy.deepcopy(env) for _ in range(settings.n_envs - 1))]  # with one evaluator
+    if not agent.masks and problem.max_cost is not None:
+        envs = [WithinMask(each) for each in envs]
+    venv = ReLeQVecEnv([partial(_itself, each) for each in envs])
+    venv.step = elsewhere(venv.step)  # type: ignore[method-assign]
+    venv.seed(settings.seed)
+    return _made(settings, agent, venv, **({"written_for": settings.written_for} if agent.fits else {}))
+
+
+def _made(settings: Settings, agent: Agent, searched: Any, **more: Any) -> Any:
     hyperparams = json.loads(json.dumps(settings.hyperparams))  # an agent may change what it gets
     try:
-        if agent.searches:
-            searcher = agent.make(problem, settings.seed, **hyperparams)
-            return SearcherAgent(searcher, problem, settings.n_envs, elsewhere(problem.evaluator.evaluate_many))
-        from releq_env.sb3_vec_env import ReLeQVecEnv  # only now: searchers need no Stable-Baselines3
-
-        decision = {name: value for name, value in settings.env_kwargs.items() if name in _OF_THE_DECISION}
-        others = [gym.make(settings.env, problem=problem, **decision) for _ in range(settings.n_envs - 1)]
-        envs = (
-            [env, *others] if agent.masks or problem.max_cost is None else [WithinMask(each) for each in [env, *others]]
-        )
-        venv = ReLeQVecEnv([partial(_itself, each) for each in envs])
-        venv.step = elsewhere(venv.step)  # type: ignore[method-assign]
-        venv.seed(settings.seed)
-        return agent.make(venv, settings.seed, **hyperparams)
+        return agent.make(searched, settings.seed, **hyperparams, **more)
     except TypeError as error:
         raise ReLeQError(f"{settings.algo} does not take its hyperparameters ({error}); see --hyperparams") from error
+
+
+def _check_unchanged(path: Path | None, what: str, now: Any, then: Any) -> None:
+    now, then = now or {}, then or {}
+    changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+    if changed:
+        raise ReLeQError(f"the run in {path} cannot go on: its {what} another {', '.join(changed)}; begin a new run")
 
 
 def _itself(env: Any) -> Any:
@@ -174,11 +183,17 @@ def _make_env(settings: Settings, **more: Any) -> Any:
 
 def _check_length(settings: Settings, agent: Agent, env: ReLeQEnv) -> None:
     least = env.problem.num_layers if agent.searches else env.episode_steps * settings.n_envs
-    if settings.timesteps < least:
+    if settings.timesteps >= least:
+        return
+    if agent.searches:
         raise ReLeQError(
-            f"--timesteps {settings.timesteps} finishes no episode: one takes {env.episode_steps} "
-            f"and {settings.n_envs} run side by side; give at least {least}, or fewer --n-envs"
+            f"--timesteps {settings.timesteps} asks for no assignment: one counts a time step a layer; "
+            f"give at least {least}"
         )
+    raise ReLeQError(
+        f"--timesteps {settings.timesteps} finishes no episode: one takes {env.episode_steps} "
+        f"and {settings.n_envs} run side by side; give at least {least}, or fewer --n-envs"
+    )
 
 
 def _claimed_folder(settings: Settings) -> Path:

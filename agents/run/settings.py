@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ import yaml
 
 from agents.algorithms.registry import ALGORITHMS, read_hyperparams
 from releq_env.errors import ReLeQError, check_choice
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # of which YAML 1.1 takes 1e-3 for text
 
 
 def _option(metavar: str, default: str) -> Any:
@@ -66,6 +69,7 @@ class Settings:
         seed: Of the agent and `np_random`.
         n_envs: Environments side by side; of a searcher, assignments asked for at once.
         hyperparams: Of the agent.
+        written_for: Environments side by side that the hyperparameters are written for; `None`: `n_envs`.
     """
 
     algo: str
@@ -78,6 +82,7 @@ class Settings:
     seed: int
     n_envs: int
     hyperparams: dict[str, Any]
+    written_for: int | None = None
 
     @property
     def env_name(self) -> str:
@@ -98,8 +103,6 @@ def new_settings(options: Options) -> Settings:
     timesteps, written_for = hyperparams.pop("n_timesteps", 4000), hyperparams.pop("n_envs", 1)
     timesteps = timesteps if options.timesteps is None else options.timesteps
     n_envs = written_for if options.n_envs is None else options.n_envs
-    if hyperparams.get("batch_size") == hyperparams.get("n_steps", 0) * written_for:  # the whole rollout remains it
-        hyperparams["batch_size"] = hyperparams["n_steps"] * n_envs
     settings = Settings(
         algo=algo,
         env=env,
@@ -111,6 +114,7 @@ def new_settings(options: Options) -> Settings:
         seed=options.seed or 0,
         n_envs=n_envs,
         hyperparams=hyperparams,
+        written_for=written_for,
     )
     return _checked(settings, options)
 
@@ -154,7 +158,8 @@ def parse_pairs(pairs: list[str], option: str, example: str) -> dict[str, Any]:
         if cut is None:
             raise ReLeQError(f"{option} got {pair!r}; give NAME=VALUE pairs, e.g. {example}")
         try:
-            parsed[pair[:cut]] = yaml.safe_load(pair[cut + 1 :])
+            text = pair[cut + 1 :].strip()
+            parsed[pair[:cut]] = float(text) if _EXPONENT.fullmatch(text) else yaml.safe_load(text)
             json.dumps(parsed[pair[:cut]], allow_nan=False)  # as config.json keeps it; a date is YAML, too
         except (yaml.YAMLError, TypeError, ValueError) as error:
             raise ReLeQError(

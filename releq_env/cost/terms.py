@@ -37,7 +37,8 @@ class CostTerms:
         each = {"state_of_quantization": costs} | {
             name: cost_matrix(name, model, layers, choices) for name, model in models.items()
         }
-        dearest = {name: matrix.max(axis=1).sum() for name, matrix in each.items()}
+        # Added up as the terms are, one layer after the other, so that the dearest assignment has exactly 1.
+        dearest = {name: np.add.accumulate(matrix.max(axis=1))[-1] for name, matrix in each.items()}
         dearest |= {"average_bits": len(layers), "weighted_bits": sum(layer.weights for layer in layers)}
         self._table = np.stack([each[name] for name in self.names], axis=-1).reshape(-1, len(self.names))
         self._divisors = np.array([float(dearest[name]) for name in self.names])

@@ -19,6 +19,7 @@ from releq_env.paths import cache_folder
 SCHEMA_VERSION = 1
 _HEADER = b"SQLite format 3\x00"
 _WAIT_SECONDS = 60.0
+_OF_PARENTS: list[sqlite3.Connection | None] = []
 _MEND = "name another file with cache=, or use cache=None to keep results in memory"
 
 
@@ -47,14 +48,15 @@ class EvaluationCache:
             package, or its folder cannot be written.
     """
 
+    _connection: sqlite3.Connection | None
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path) or Path(path).is_dir():
             raise ReLeQError(f"cache={path!r} is not a file's path; {_MEND}")
         self.path = Path(path).expanduser()
         if self.path.is_symlink():  # SQLite's companions and the lock stand beside the file itself
             self.path = Path(os.path.realpath(self.path))  # which takes a circle of links, unlike Path.resolve
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._begin_here()
         self._open()
 
     def __del__(self) -> None:
@@ -93,9 +95,24 @@ class EvaluationCache:
 
     def close(self) -> None:
         """Close the file. It is opened again when it is needed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        with self._alone():
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _begin_here(self) -> None:
+        self._connection = None
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out. A forked process leaves its parent's connection and lock alone."""
+        if self._process != os.getpid():
+            _OF_PARENTS.append(self._connection)  # kept: closing it would drop the parent's locks on the file
+            self._begin_here()
+        with self._lock:
+            yield
 
     def _open(self) -> None:
         try:
@@ -165,7 +182,7 @@ class EvaluationCache:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        with self._lock:
+        with self._alone():
             try:
                 yield
             except sqlite3.Error as error:

@@ -173,7 +173,8 @@ class Evaluator:
         """
         with self._lock:
             for evaluation in evaluations:
-                self._recorded[evaluation.bitwidths] = evaluation
+                if evaluation.bitwidths not in self._asked:
+                    self._recorded[evaluation.bitwidths] = evaluation
                 self._keep(evaluation, fingerprint)
 
     def reseeded(self, retrain_seed: int) -> "Evaluator":

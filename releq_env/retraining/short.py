@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from releq_env.arithmetic import pinned_arithmetic
+from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.devices import instruction_set, resolve_device, resolve_precision
 from releq_env.errors import ReLeQError, check_choice
-from releq_env.quantization import QUANTIZERS, quantize
+from releq_env.quantization import QUANTIZERS, Quantizer, quantize
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import Data, channels_last, resident
 from releq_env.retraining.fused import fuse
@@ -96,14 +98,16 @@ class ShortRetraining:
         task = self.task.identity(self.data_root)
         if task is None:
             return None
-        build = QUANTIZERS[self.quantizer].build
+        quantizer = _known(QUANTIZERS[self.quantizer])
+        if quantizer is None:
+            return None
         return {
             "engine": ENGINE_VERSION,
             "torch": torch.__version__.split("+")[0],
             "task": task,
             "network": self.pretrained.identity,
             "retraining": [self.task.retraining.batch_size, self.learning_rate],
-            "quantizer": [self.quantizer, _name(build)],
+            "quantizer": [self.quantizer, *quantizer],
             "retrain_images": self.retrain_images,
             "retrain_seed": self.retrain_seed,
             "precision": str(self.dtype),
@@ -285,7 +289,7 @@ class ShortRetraining:
         """The neighbours that are fused, and those that are folded; none where that is another network."""
         inputs = channels_last(self.load().inputs[:_PROBE].float())
         network = self._placed(copy.deepcopy(self.pretrained.network))
-        pairs = neighbours(network, inputs)
+        pairs = neighbours(network)
         fused = pairs if unchanged(functools.partial(fuse, pairs=pairs), network, inputs, 0.0) else []
         folded = pairs if unchanged(functools.partial(fold, pairs=pairs), network, inputs, _ROUNDING) else []
         return (fused if self.device.type == "cpu" else []), folded
@@ -318,6 +322,38 @@ def _whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < _LARGEST:
         raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0 to 2**63 - 1")
     return int(value.__index__())
+
+
+def _known(quantizer: Quantizer) -> list[str] | None:
+    """Return what tells a quantizer from others: a name, or a name and what it computes; `None` if it fails.
+
+    Of functions made by another one the names are the same, whatever that was given.
+    """
+    build = quantizer.build
+    if isinstance(build, str):
+        return [build]
+    try:
+        return [re.sub(r" at 0x[0-9a-fA-F]+", "", _name(build)), _computed_sha256(quantizer)]
+    except Exception:  # whatever a third party's raises; measuring says so
+        return None
+
+
+def _computed_sha256(quantizer: Quantizer) -> str:
+    """Return a hash of the values and gradients that a quantizer gives at each of its bitwidths."""
+    digest = hashlib.sha256()
+    with pinned_arithmetic(), seeded(0):
+        weight, factors = torch.randn(2, 8, 4, 3, 3) * 0.1
+        weight.requires_grad_()
+        for bits in quantizer.bitwidths:
+            made = quantizer.make(weight.detach().clone(), bits)
+            value = made(weight)
+            tensors = [value]
+            if value.requires_grad:
+                trained = [weight, *(p for p in made.parameters() if p.requires_grad)]
+                tensors += torch.autograd.grad(value, trained, factors, materialize_grads=True)
+            for tensor in tensors:
+                digest.update(tensor.detach().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _name(made_by: str | Callable[..., object]) -> str:

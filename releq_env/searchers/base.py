@@ -43,7 +43,7 @@ def search_loop(
     Args:
         problem: What is searched.
         searcher: Says where to look.
-        budget: Distinct evaluations of the problem's evaluator at which to end; `None` keeps what it has.
+        budget: Further distinct evaluations after which to end; `None` keeps the budget of the problem's evaluator.
         batch: How many assignments are asked for, and measured, at once.
         evaluate: Does the evaluating. Default: the problem's evaluator.
 
@@ -54,20 +54,24 @@ def search_loop(
         ReLeQError: If the searcher asks for something that is no assignment of the problem.
     """
     evaluator = problem.evaluator
+    before = evaluator.budget
     if budget is not None:
-        evaluator.budget = budget
+        evaluator.budget = evaluator.distinct_evaluations + budget
     evaluate = evaluate or evaluator.evaluate_many
-    while evaluator.budget is None or evaluator.distinct_evaluations < evaluator.budget:
-        asked = [problem.check(assignment) for assignment in searcher.ask(batch)]
-        if not asked:
-            return
-        try:
-            evaluations = evaluate(asked)
-        except BudgetExhausted:  # some are beyond it; the others have been measured
-            yield list(_within_budget(evaluator, asked))
-            return
-        searcher.tell(evaluations)
-        yield evaluations
+    try:
+        while evaluator.budget is None or evaluator.distinct_evaluations < evaluator.budget:
+            asked = [problem.check(assignment) for assignment in searcher.ask(batch)]
+            if not asked:
+                return
+            try:
+                evaluations = evaluate(asked)
+            except BudgetExhausted:  # some are beyond it; the others have been measured
+                yield list(_within_budget(evaluator, asked))
+                return
+            searcher.tell(evaluations)
+            yield evaluations
+    finally:
+        evaluator.budget = before  # others use it, too
 
 
 def _within_budget(evaluator: Evaluator, assignments: Sequence[Assignment]) -> Iterator[Evaluation]:

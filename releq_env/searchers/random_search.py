@@ -11,7 +11,7 @@ from releq_env.problem import Problem
 from releq_env.workers.waiting import Assignment
 
 _LISTED = 2**16  # a space of up to so many assignments is shuffled, a larger one drawn from
-_BINS = 1024  # of cost, when drawing within `max_cost`
+_BINS = 64  # of cost a layer, and 1,024 at least, when drawing within `max_cost`
 _FRUITLESS = 10_000  # so many draws in a row that bring nothing new end the search
 
 
@@ -55,7 +55,7 @@ class RandomSearch:
 
     def _draw(self) -> list[int]:
         """Draw one layer after the other, each choice as often as there are ways to go on from it."""
-        left = _BINS
+        left = len(self._ways[0]) - 1
         chosen: list[int] = []
         for layer, count in enumerate(self._counts):
             rest = left - self._weights[layer, :count]
@@ -80,9 +80,10 @@ def _ways_to_stay_within(
     """
     bound = problem.max_cost or math.inf
     share = problem.costs / problem.costs.max(axis=1).sum() / bound
-    weights = np.floor(share * _BINS * (1.0 - 1e-9)).astype(np.int64)
-    ways = [np.ones(_BINS + 1)]
-    bins = np.arange(_BINS + 1)
+    count_of_bins = max(_BINS * len(counts), 1024)
+    weights = np.floor(share * count_of_bins * (1.0 - 1e-9)).astype(np.int64)
+    bins = np.arange(count_of_bins + 1)
+    ways = [np.ones(len(bins))]
     for row, count in zip(weights[::-1], counts[::-1], strict=True):
         rest = bins[:, None] - row[:count]
         ways.insert(0, np.where(rest >= 0, ways[0][np.maximum(rest, 0)], 0.0).sum(axis=1))

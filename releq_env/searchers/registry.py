@@ -11,6 +11,11 @@ from releq_env.searchers.base import Searcher
 SEARCHERS: dict[str, str | Callable[..., Searcher]] = {
     "random": "releq_env.searchers.random_search:RandomSearch",
     "local": "releq_env.searchers.local:LocalSearch",
+    "gp": "releq_env.searchers.gp:GPSearch",
+    "annealing": "releq_env.searchers.annealing:Annealing",
+    "evolution": "releq_env.searchers.evolution:Evolution",
+    "greedy": "releq_env.searchers.greedy:Greedy",
+    "exhaustive": "releq_env.searchers.exhaustive:Exhaustive",
 }
 """Name -> class or function, or `"module:name"` of it. Add one of your own and its name is accepted."""
 

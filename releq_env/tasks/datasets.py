@@ -195,8 +195,6 @@ def digest(data: Examples) -> str:
     return sha.hexdigest()
 
 
-
-
 def _grey(name: str, root: Path, train: bool, download: bool) -> Examples:
     data = _torchvision(name)(root, train=train, download=download)
     return Examples(data.data.unsqueeze(1), data.targets)

@@ -22,7 +22,7 @@ from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
-from releq_env.paths import cache_folder
+from releq_env.paths import cache_folder, data_folder
 from releq_env.quantization import quantizable_layers
 from releq_env.tasks import pretraining
 from releq_env.tasks.task import Task, top1_accuracy
@@ -96,7 +96,9 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
         return read(task, shipped, mend="reinstall releq_env")
     identity = _identity(task, data_root)
     if identity is None:
-        if task not in _UNKNOWN:
+        kept = _UNKNOWN.setdefault(task, {})
+        data = data_folder(data_root).absolute()
+        if data not in kept:
             warnings.warn(
                 f"the weights of {task.name} are not kept on disk, because its loss or metric cannot be told from "
                 "others; give its Task a cache_key= that stands for them",
@@ -104,8 +106,8 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
             )
             network, accuracies = pretraining.pretrain(task, data_root)
             digest = hashlib.sha256(_packed(network)).hexdigest()
-            _UNKNOWN[task] = _described(task, network, accuracies["validation_accuracy"], digest)
-        return _UNKNOWN[task]
+            kept[data] = _described(task, network, accuracies["validation_accuracy"], digest)
+        return kept[data]
     folder = cache_folder() / "weights"
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     record = folder / f"{task.name}-{digest}.json"
@@ -122,8 +124,8 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
     return read(task, record, mend=f"delete {record} to have them trained again")
 
 
-_UNKNOWN: WeakKeyDictionary[Task, Pretrained] = WeakKeyDictionary()
-"""What was trained in this process for tasks whose identity is not known."""
+_UNKNOWN: WeakKeyDictionary[Task, dict[Path, Pretrained]] = WeakKeyDictionary()
+"""What was trained in this process for tasks whose identity is not known, by the folder of the data."""
 
 
 def _identity(task: Task, data_root: str | os.PathLike[str] | None) -> dict[str, object] | None:

@@ -36,7 +36,7 @@ def pretrain(
     """
     training, validation = task.dataset.load(data_root)
     with pinned_arithmetic(), seeded(task.pretraining.seed):
-        network = task.network()
+        network = task.new_network()
         if all(parameter.ndim <= 4 for parameter in network.parameters()):  # there is no such layout of more
             network.to(memory_format=torch.channels_last)
         _train(task, network, training, checkpoint)

@@ -1,10 +1,12 @@
 """What a task is, and the table of those that are built in."""
 
+import copy
 import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -103,7 +105,12 @@ class Task:
     def untrained(self, seed: int = 0) -> nn.Module:
         """Return the network as `seed` initialises it; torch's global generator stays where it is."""
         with pinned_arithmetic(), seeded(seed):
-            return self.network()
+            return self.new_network()
+
+    def new_network(self) -> nn.Module:
+        """Return an untrained network that is nobody else's: `network` may give the same one every time."""
+        with torch.no_grad():  # what is computed of parameters could not be copied
+            return copy.deepcopy(self.network())
 
     def identity(self, data_root: str | os.PathLike[str] | None = None) -> dict[str, object] | None:
         """Return what its accuracies depend on besides network and recipes, JSON-able.

@@ -1,5 +1,6 @@
 """Handing assignments to workers, wherever those run, and going on without the ones that die."""
 
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -97,6 +98,7 @@ class WorkerPool(ABC, Generic[W]):
         self._asked_for = workers
         self._workers: list[W] = []
         self._proven = False  # has a worker ever answered?
+        self._measuring = threading.Lock()  # held while workers have assignments
 
     def measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
         """Yield what waits with its accuracy and seconds, in the order in which it finishes.
@@ -106,7 +108,8 @@ class WorkerPool(ABC, Generic[W]):
         Raises:
             WorkerError: If measuring raises in a worker.
             StartError: If workers cannot be started, or die and none ever answers.
-            ReLeQError: After all others are measured, if an assignment's second worker died, too.
+            ReLeQError: If the workers are measuring for another caller; after all others are measured, if an
+                assignment's second worker died, too.
         """
         while len(waiting) and not self._pays(len(waiting)):
             assignment = waiting.take()
@@ -122,9 +125,16 @@ class WorkerPool(ABC, Generic[W]):
         self._dismiss(list(self._workers))
 
     def _measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
-        """Measure what waits, by workers."""
-        if any(worker.assignment for worker in self._workers):  # their answers would be taken for ours
+        """Measure what waits, by workers, unless they measure for somebody else: answers would be mixed up."""
+        if not self._measuring.acquire(blocking=False):
             raise ReLeQError("these workers are still measuring; let that evaluate_many end before another begins")
+        try:
+            yield from self._handed_out(waiting, retrain_seed)
+        finally:
+            self._measuring.release()
+
+    def _handed_out(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+        self._dismiss([worker for worker in self._workers if worker.assignment])  # left by a second Ctrl-C
         deaths: Counter[Assignment] = Counter()
         try:
             while self._occupy(waiting, retrain_seed):

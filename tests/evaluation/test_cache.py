@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -368,3 +369,34 @@ os.kill(os.getpid(), signal.SIGKILL)
     cache = EvaluationCache(path)
     assert cache.get("before") == (0.5, 1.0)
     assert cache.get("after") == (0.6, 1.0)
+
+
+def test_closing_while_another_thread_reads(tmp_path: Path) -> None:
+    cache = EvaluationCache(tmp_path / "cache.sqlite")
+    cache.put("key", (2, 4), 0.5, 1.0)
+    found: list[object] = []
+    reader = threading.Thread(target=lambda: found.extend(cache.get("key") for _ in range(500)))
+    reader.start()
+    while reader.is_alive():
+        cache.close()
+    reader.join()
+    assert found == [(0.5, 1.0)] * 500
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_leaves_its_parents_connection_alone(tmp_path: Path) -> None:
+    cache = EvaluationCache(tmp_path / "cache.sqlite")
+    cache.put("before", (2, 4), 0.5, 1.0)
+    child = os.fork()
+    if child == 0:
+        try:
+            cache.put("in the child", (2, 4), 0.25, 1.0)
+            cache.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    cache.put("after", (2, 4), 0.75, 1.0)
+    cache.close()
+    again = EvaluationCache(tmp_path / "cache.sqlite")
+    assert [again.get(key) for key in ("before", "in the child", "after")] == [(0.5, 1.0), (0.25, 1.0), (0.75, 1.0)]
+    again.close()

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("releq_env.quantization",),
     ("releq_env.tasks",),
     ("releq_env.retraining",),
+    ("releq_env.export",),
     ("releq_env.workers",),
     ("releq_env.evaluation",),
     ("releq_env.tables",),

@@ -22,7 +22,7 @@ def quantized(quantizer: str = "lsq", bits: int = 2) -> nn.Module:
 def folded_in_place(network: nn.Module) -> None:
     """Neighbours are looked for in a plain network."""
     plain = SVHN8().eval() if isinstance(network, SVHN8) else network
-    fold(network, neighbours(plain, IMAGES))
+    fold(network, neighbours(plain))
 
 
 def norms(network: nn.Module) -> list[nn.BatchNorm2d]:

@@ -53,9 +53,9 @@ def test_channels_last_changes_strides_only(shape: tuple[int, ...]) -> None:
     assert channels_last(given).stride()[1] == 1
 
 
-def fused(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
+def fused(network: nn.Module) -> nn.Module:
     """The network, changed in place."""
-    fuse(network, neighbours(network.eval(), inputs))
+    fuse(network, neighbours(network.eval()))
     return network
 
 
@@ -63,7 +63,7 @@ def test_a_fused_network_computes_the_same() -> None:
     network = LeNet().eval()
     batch = torch.randn(4, 1, 28, 28)
     expected = network(batch)
-    fused(network, batch)
+    fused(network)
     assert isinstance(network.pool1, HalvingMaxPoolReLU)
     assert isinstance(network.relu1, nn.Identity)
     torch.testing.assert_close(network(channels_last(batch)), expected)
@@ -72,7 +72,7 @@ def test_a_fused_network_computes_the_same() -> None:
 def test_pool_may_come_after_the_activation() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
     expected = network(images((2, 1, 10, 10)))
-    fused(network, images((2, 1, 10, 10)))
+    fused(network)
     assert isinstance(network[1], HalvingMaxPoolReLU)
     torch.testing.assert_close(network(images((2, 1, 10, 10))), expected)
 
@@ -83,20 +83,20 @@ def test_pool_may_come_after_the_activation() -> None:
 )
 def test_other_pools_are_left_alone(pool: nn.MaxPool2d) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), pool, nn.ReLU())
-    fused(network, images((2, 1, 10, 10)))
+    fused(network)
     assert network[1] is pool
 
 
 def test_a_pool_without_an_activation_is_left_alone() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Sigmoid())
-    fused(network, images((2, 1, 10, 10)))
+    fused(network)
     assert type(network[1]) is nn.MaxPool2d
 
 
 def test_an_in_place_activation_may_follow() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(inplace=True))
     expected = network(images((2, 1, 10, 10)))
-    fused(network, images((2, 1, 10, 10)))
+    fused(network)
     actual = network(images((2, 1, 10, 10)))
     torch.testing.assert_close(actual, expected)
     actual.sum().backward()
@@ -108,7 +108,7 @@ def test_the_result_may_be_changed_in_place() -> None:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Hardswish(inplace=True))
         if fast:
-            fused(network, images((2, 1, 10, 10)))
+            fused(network)
             assert isinstance(network[1], HalvingMaxPoolReLU)
         network(images((2, 1, 10, 10))).sum().backward()
         gradients.append(network[0].weight.grad)

@@ -1,4 +1,4 @@
-import copy
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +12,15 @@ IMAGES = torch.randn(4, 1, 10, 10, generator=torch.Generator().manual_seed(0))
 
 
 class Branch(nn.Module):
-    """A convolution, a pool and an activation, and whatever a subclass does with them."""
+    """A convolution, what a subclass may look at, and an activation."""
 
     def __init__(self, between: nn.Module | None = None) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), between or nn.MaxPool2d(2), nn.ReLU())
-        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.features(images)
+        return features
 
 
 class Walked(Branch):
@@ -27,41 +30,9 @@ class Walked(Branch):
         return images
 
 
-class InPlace(Walked):
-    def __init__(self) -> None:
-        super().__init__()
-        self.features[2] = nn.ReLU(inplace=True)
+class Tapped(Branch):
+    """A skip from between the second and the third layer."""
 
-
-class Attributes(Branch):
-    def forward(self, images: Tensor) -> Tensor:
-        first, pool, activation = self.features
-        pooled = pool(first(images))
-        assert pooled.dim() == pooled.ndim == len(pooled.shape) == 4
-        assert pooled.size(0) == len(images)
-        return activation(pooled).flatten(1)
-
-
-@pytest.mark.parametrize("network", [Walked(), InPlace(), Attributes()], ids=lambda network: type(network).__name__)
-def test_neighbours_are_found_wherever_they_are_called(network: nn.Module) -> None:
-    assert ("features.1", "features.2") in neighbours(network.eval(), IMAGES)
-
-
-class Skip(Branch):
-    def forward(self, images: Tensor) -> Tensor:
-        pooled = self.features[1](self.features[0](images))
-        return pooled + self.features[2](pooled)
-
-
-class ClosedSkip(Branch):
-    """What it computes tells nothing of its skip, what it learns does."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        pooled = self.features[1](self.features[0](images))
-        return self.gate * pooled + self.features[2](pooled)
-
-
-class WalkedSkip(Branch):
     def forward(self, images: Tensor) -> Tensor:
         results = [images]
         for layer in self.features:
@@ -69,91 +40,97 @@ class WalkedSkip(Branch):
         return torch.cat([results[-1].flatten(1), results[-2].flatten(1)], dim=1)
 
 
-class Both(Branch):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = self.features[1](self.features[0](images))
-        self.features[2](pooled)
-        return pooled
-
-
-class Twice(Branch):
-    def forward(self, images: Tensor) -> Tensor:
-        pooled = self.features[1](self.features[0](images))
-        return self.features[2](self.features[2](pooled))
-
-
-class Numbers(Branch):
-    def forward(self, images: Tensor) -> Tensor:
-        pooled = self.features[1](self.features[0](images))
-        return self.features[2](pooled) * (1.0 if pooled.amin().item() < 0 else 2.0)
-
-
-@pytest.mark.parametrize("kind", [Skip, ClosedSkip, WalkedSkip, Both, Twice, Numbers])
-def test_what_others_see_too_is_between_no_neighbours(kind: type[Branch]) -> None:
-    network = kind().eval()
-    pairs = neighbours(network, IMAGES)
-    assert ("features.1", "features.2") not in pairs
-    before = network(IMAGES)
-    fuse(network, pairs)
-    assert torch.equal(network(IMAGES), before)
-
-
-class WeightSeen(Branch):
-    def forward(self, images: Tensor) -> Tensor:
-        return self.features[1](self.features[0](images)) * self.features[0].weight.abs().mean()
-
-
-class OutputSeen(Branch):
+class ConvolutionTapped(Branch):
     def forward(self, images: Tensor) -> Tensor:
         before = self.features[0](images)
         return before + self.features[1](before)
 
 
-@pytest.mark.parametrize("kind", [WeightSeen, OutputSeen])
-def test_a_convolution_that_is_used_beside_its_batch_norm_is_not_folded(kind: type[Branch]) -> None:
+class WeightSeen(Branch):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images) * self.features[0].weight.abs().mean()
+
+
+class Asking(Branch):
+    """It reads what only the module that stands there at first has."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images) * self.features[1].kernel_size
+
+
+class NormAsked(Branch):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images) / self.features[1].num_features
+
+
+class Backwards(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in reversed(self):
+            images = layer(images)
+        return images
+
+
+PAIRS = [("features.0", "features.1"), ("features.1", "features.2")]
+
+
+def with_norm(kind: type[Branch]) -> Branch:
     network = kind(nn.BatchNorm2d(2, affine=False)).train()
     network(IMAGES)
-    before = network.eval()(IMAGES)
-    fold(network, neighbours(network, IMAGES))
+    return network.eval()
+
+
+@pytest.mark.parametrize("kind", [Branch, Walked, WeightSeen])
+def test_consecutive_children_of_a_sequential(kind: type[Branch]) -> None:
+    network = kind().eval()
+    assert neighbours(network) == PAIRS
+    assert unchanged(partial(fuse, pairs=PAIRS), network, IMAGES, 0.0)
+    assert type(network.features[1]) is nn.MaxPool2d  # a copy was changed
+
+
+@pytest.mark.parametrize("kind", [Tapped, Asking])
+def test_pooling_that_others_see_too_is_not_fused(kind: type[Branch]) -> None:
+    assert not unchanged(partial(fuse, pairs=PAIRS), kind().eval(), IMAGES, 0.0)
+
+
+@pytest.mark.parametrize(("kind", "foldable"), [(Branch, True), (Walked, True), (ConvolutionTapped, False)])
+def test_a_convolution_that_is_used_beside_its_batch_norm_is_not_folded(kind: type[Branch], foldable: bool) -> None:
+    assert unchanged(partial(fold, pairs=PAIRS), with_norm(kind), IMAGES, 1e-3) == foldable
+
+
+def test_reading_an_attribute_of_batch_norm_keeps_it() -> None:
+    assert not unchanged(partial(fold, pairs=PAIRS), with_norm(NormAsked), IMAGES, 1e-3)
+
+
+def test_a_sequential_with_a_forward_of_its_own_has_none() -> None:
+    assert neighbours(Backwards(nn.ReLU(), nn.MaxPool2d(2))) == []
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
+def test_compiled_modules_are_left_alone() -> None:
+    network = nn.Sequential(torch.jit.script(Branch().eval().features), nn.Flatten()).eval()
+    before = network(IMAGES)
+    pairs = neighbours(network)
+    assert all(name in ("0", "1") for pair in pairs for name in pair)
+    for change in (fuse, fold):
+        assert unchanged(partial(change, pairs=pairs), network, IMAGES, 0.0)
+        change(network, pairs)
     assert torch.equal(network(IMAGES), before)
 
 
-@pytest.mark.parametrize("index", range(3))
-def test_there_are_none_where_a_hook_may_look(index: int) -> None:
-    network = Walked().eval()
-    network.features[index].register_forward_hook(lambda *_: None)
-    assert neighbours(network, IMAGES) == []
+def test_there_are_none_where_a_hook_may_look() -> None:
+    network = Branch().eval()
+    network.features[0].register_forward_hook(lambda *_: None)
+    assert neighbours(network) == PAIRS[1:]
+    network.features[2].register_forward_pre_hook(lambda *_: None)
+    assert neighbours(network) == []
 
 
 def test_a_module_with_two_names_is_nobodys_neighbour() -> None:
-    network = Walked().eval()
+    network = Branch().eval()
     network.other = network.features[1]
-    assert neighbours(network, IMAGES) == []
+    assert neighbours(network) == []
 
 
-def test_the_network_is_left_as_it_is() -> None:
-    network = Walked().eval()
-    before = copy.deepcopy(network.state_dict())
-    neighbours(network, IMAGES)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-class _Seen(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, images: Tensor) -> Tensor:
-        return images * 2.0
-
-
-class Hidden(Branch):
-    """What takes the skip is no function of torch."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        pooled = self.features[1](self.features[0](images))
-        return _Seen.apply(pooled) + self.features[2](pooled)
-
-
-def test_what_a_change_does_is_noticed() -> None:
-    pair = [("features.1", "features.2")]
-    assert unchanged(lambda network: fuse(network, pair), Walked().eval(), IMAGES, 0.0)
-    assert not unchanged(lambda network: fuse(network, pair), Hidden().eval(), IMAGES, 0.0)
+def test_names_in_a_network_that_is_a_sequential_itself() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))
+    assert neighbours(network) == [("0", "1"), ("1.0", "1.1")]

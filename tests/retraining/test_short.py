@@ -498,12 +498,42 @@ def test_the_key_changes_with_precision_and_weights(live: Callable[..., Any], pr
     assert len(keys) == 3
 
 
+class Scaled(WRPN):
+    def __init__(self, weight: torch.Tensor, bits: int, factor: float, straight: float = 1.0) -> None:
+        super().__init__(weight, bits)
+        self.factor, self.straight = factor, straight
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        value = super().forward(weight) * self.factor
+        return value.detach() + self.straight * (value - value.detach())
+
+
+def scaled(factor: float, straight: float = 1.0) -> Callable[..., Scaled]:
+    return lambda weight, bits: Scaled(weight, bits, factor, straight)
+
+
 def test_a_quantizer_is_known_by_what_makes_it(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
-    for build in ("releq_env.quantization.wrpn:WRPN", WRPN, partial(WRPN, 1), partial(WRPN, 2)):
+    builds = (WRPN, scaled(1.0), scaled(2.0), scaled(2.0), partial(Scaled, factor=1.0), partial(Scaled, factor=2.0))
+    for build in ("releq_env.quantization.wrpn:WRPN", *builds):
         monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2,), build, "tensor"))
         keys.add(evaluation_key(live(quantizer="mine").fingerprint, (2, 2, 2, 2)))
-    assert len(keys) == 3  # the first two are the same
+    assert len(keys) == 6  # two are the same
+
+
+def test_a_quantizer_is_known_by_its_gradient(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprints = []
+    for straight in (0.0, 1.0):
+        monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2, 3), scaled(1.0, straight), "tensor"))
+        fingerprints.append(live(quantizer="mine").fingerprint)
+    assert fingerprints[0] != fingerprints[1]
+
+
+def test_a_quantizer_that_fails_cannot_be_told_from_others(
+    live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2,), partial(WRPN, 1), "tensor"))
+    assert live(quantizer="mine").fingerprint is None
 
 
 def test_the_key_does_not_change_with_where_the_data_are(live: Callable[..., Any]) -> None:

@@ -184,6 +184,15 @@ def test_what_cannot_be_told_apart_is_kept_in_memory_only(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.filterwarnings("ignore:the weights of own are not kept")
+def test_what_is_kept_in_memory_belongs_to_its_data(trained: list[Task]) -> None:
+    task = own(loss=my_loss)
+    here, there = (load_pretrained(task, root) for root in ("here", "there"))
+    assert load_pretrained(task, "here") is here is not there
+    assert load_pretrained(task, "there") is there
+    assert trained == [task, task]
+
+
 def test_a_cache_key_stands_for_a_loss(trained: list[Task]) -> None:
     first, second = (own(loss=my_loss, cache_key=key) for key in ("doubled", "doubled, mended"))
     for task in (first, second, first, second):

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from releq_env.errors import ReLeQError
 from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, Task, load_pretrained, make_weights, pretraining
 from releq_env.tasks.datasets import Dataset, Examples
+from releq_env.tasks.networks import DigitsNet
 from releq_env.tasks.pretraining import augment, pretrain, score
 from tests.fakes import RandomImages, random_dataset
 
@@ -66,6 +68,17 @@ def test_trained_on_first_use_and_then_cached(task: Task, trainings: list[str], 
     files = sorted(path.suffix for path in (tmp_path / "releq-cache" / "weights").iterdir())
     assert ".checkpoint" not in files
     assert {".json", ".safetensors"} <= set(files)
+
+
+def test_the_callers_own_network_is_not_trained(task: Task) -> None:
+    network = DigitsNet()
+    before = copy.deepcopy(network.state_dict())
+    task = replace(task, network=lambda: network)
+    trained = load_pretrained(task).network
+    pretrain(task)
+    assert task.untrained() is not network
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not torch.equal(trained.conv1.weight, network.conv1.weight)  # type: ignore[union-attr,arg-type]
 
 
 def test_an_environment_trains_on_first_use(task: Task, trainings: list[str]) -> None:

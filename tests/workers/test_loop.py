@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -98,6 +99,19 @@ def test_workers_that_are_measuring_are_not_asked_for_something_else() -> None:
     with pytest.raises(ReLeQError, match="these workers are still measuring"):
         list(pool.measure(Waiting(assignments(10)), 2))
     assert sorted([first, *results]) == expected(10, 1)
+
+
+def test_another_call_may_not_begin_between_two_answers() -> None:
+    """At that moment no worker has an assignment."""
+    pool = FakePool()
+    results = pool.measure(Waiting(assignments(5)), 1)
+    first = [next(results) for _ in range(3)]
+    assert not any(worker.assignment for worker in pool.started)
+    for begin in (list, lambda other: ThreadPoolExecutor(1).submit(list, other).result()):
+        with pytest.raises(ReLeQError, match="these workers are still measuring"):
+            begin(pool.measure(Waiting(assignments(10)), 2))
+    assert sorted([*first, *results]) == expected(5, 1)
+    assert sorted(pool.measure(Waiting(assignments(4)), 2)) == expected(4, 2)
 
 
 def test_workers_that_all_die_are_not_started_over_and_over() -> None:

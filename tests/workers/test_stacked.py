@@ -436,6 +436,13 @@ def test_k_is_fitted_to_the_memory_of_the_machine(live: Callable[..., Any], monk
     assert pool._fitting() == 1
 
 
+def test_k_is_fitted_without_the_metric(live: Callable[..., Any]) -> None:
+    def metric(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+        raise AssertionError("it may need all of validation")
+
+    assert StackedPool(live(replace(DIGITS, metric=metric)))._fitting() == 8
+
+
 def test_the_number_of_threads_is_the_callers(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     inside: list[int] = []
     original = Stack.accuracies

@@ -1,0 +1,114 @@
+"""What a packed file holds, compared with a network and put into it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from releq_env.errors import short
+from releq_env.export.layer import PackedLayer
+from releq_env.export.state import check_order, contiguous, distinct, put_in_order, rest
+from releq_env.quantization.layers import QUANTIZABLE
+
+
+def names_of(layer: str) -> tuple[str, str]:
+    """Return under which names a file has a layer's packed numbers and its scale."""
+    return f"{layer}.weight:packed", f"{layer}.weight:scale"
+
+
+class Content(NamedTuple):
+    """What is in a file.
+
+    Attributes:
+        layers: The quantized layers by name.
+        packed: Their packed numbers and their scales.
+        others: The other tensors of the network's state, each under all its names.
+        orders: Of the others' dimensions in memory, see `releq_env.export.state.order`.
+    """
+
+    layers: dict[str, PackedLayer]
+    packed: dict[str, tuple[Tensor, Tensor]]
+    others: dict[str, Tensor]
+    orders: dict[str, Sequence[int]]
+
+    @classmethod
+    def read(cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Content":
+        """Return the content of a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is no content.
+        """
+        described, same, orders = (description[name] for name in ("layers", "same", "orders"))
+        if not all(isinstance(part, dict) for part in (described, same, orders)):
+            raise TypeError("its description is not that of a network")
+        layers = {name: PackedLayer.read(layer) for name, layer in described.items()}
+        others = dict(tensors)
+        packed = {
+            name: (others.pop(first), others.pop(second)) for name in layers for first, second in [names_of(name)]
+        }
+        for name, first in same.items():
+            others.setdefault(name, others[first])
+        for name, axes in orders.items():
+            check_order(axes, others[name].ndim)
+        return cls(layers, packed, others, {name: contiguous(tensor) for name, tensor in others.items()} | orders)
+
+    def difference(self, network: nn.Module) -> str | None:
+        """Return in what a network differs from the one that was saved, or `None`.
+
+        It is to be known before anything is made in the sizes that a file declares.
+        """
+        return next(self._differences(network), None)
+
+    def put_into(self, network: nn.Module) -> None:
+        """Give a network what the file holds. There must be no `difference`.
+
+        Raises:
+            ValueError: If the packed weights are not what the file says of them; the network is then as it was.
+        """
+        weights = {name: layer.weights(*self.packed[name]) for name, layer in self.layers.items()}
+        for name, weight in weights.items():
+            layer = network.get_submodule(name)
+            device = _weight(layer).device
+            if parametrize.is_parametrized(layer, "weight"):  # by weight norm, of which the result was quantized
+                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            # A new parameter: the old one may be that of another layer, too, with other or no quantization.
+            layer.weight = nn.Parameter(weight.to(device))
+        network.load_state_dict(self.others, strict=False)  # the names have been compared
+        put_in_order(network, self.orders)
+
+    def _differences(self, network: nn.Module) -> Iterator[str]:
+        modules = dict(network.named_modules())
+        for name, packed in self.layers.items():
+            layer = modules.get(name)
+            if not isinstance(layer, QUANTIZABLE):
+                yield f"it has quantized {short(name)}, which here is no convolution and no linear layer"
+                return
+            theirs, ours = _kind(self.packed[name][1].dtype, packed.shape), _kind_of(_weight(layer))
+            if theirs != ours:
+                yield f"the weights of its {short(name)} are {theirs}, here they are {ours}"
+        expected = rest(network, [modules[name] for name in self.layers])
+        yield from (f"it has no {short(name)}" for name in expected if name not in self.others)
+        yield from (f"it has {short(name)}, which is not here" for name in self.others if name not in expected)
+        for name, tensor in expected.items():
+            theirs, ours = _kind_of(self.others[name]), _kind_of(tensor)
+            if theirs != ours:
+                yield f"its {short(name)} is {theirs}, here it is {ours}"
+        for name, first in distinct(expected)[1].items():
+            if not torch.equal(self.others[name], self.others[first]):
+                yield f"its {short(name)} and {short(first)} differ, here they are one tensor"
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _kind_of(tensor: Tensor) -> str:
+    return _kind(tensor.dtype, tuple(tensor.shape))
+
+
+def _kind(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} of shape {shape}"

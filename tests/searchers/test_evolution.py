@@ -1,0 +1,47 @@
+"""Regularized evolution: parents are young and good, children are theirs but for one change."""
+
+import itertools
+
+import pytest
+
+from releq_env.searchers.base import search_loop
+from releq_env.searchers.evolution import Evolution
+from tests.agents import problems
+from tests.searchers.test_annealing import changes
+from tests.searchers.test_searchers import found_by
+
+
+def history(population: int, tournament: int) -> list[tuple[int, ...]]:
+    problem = problems.like_digits()
+    searcher = Evolution(problem, 0, population, tournament)
+    return [each.bitwidths for each in itertools.chain(*search_loop(problem, searcher, budget=150))]
+
+
+def test_children_are_one_change_from_the_young() -> None:
+    found = history(population=12, tournament=3)
+    near = [min(changes(child, parent) for parent in found[i - 12 : i]) for i, child in enumerate(found) if i >= 12]
+    assert near.count(1) >= 0.95 * len(near)  # the others are mutated again, since they were known
+
+
+def test_the_best_dies_of_age() -> None:
+    problem = problems.like_digits()
+    found = history(population=12, tournament=12)
+    merits = [problem.merit(each) for each in problem.evaluator.evaluate_many(found)]
+    for i in range(12, len(found)):
+        parent = found[max(range(i - 12, i), key=merits.__getitem__)]
+        assert changes(found[i], parent) == 1 or min(changes(found[i], known) for known in found[:i]) == 1
+
+
+@pytest.mark.parametrize("population", [2, 8, 30])
+def test_the_first_population_has_the_uniform_ones(population: int) -> None:
+    found = history(population, tournament=2)
+    assert found[: min(population, 8)] == problems.like_digits().uniform()[:population]
+    assert len(set(found)) == 150
+
+
+def test_quicker_than_chance() -> None:
+    def needed(name: str) -> float:
+        runs = (found_by(name, problems.four_layers(), seed) for seed in range(20))
+        return sum([each.bitwidths for each in found].index(problems.NEEDED) for found in runs) / 20
+
+    assert needed("evolution") < 0.7 * needed("random")
