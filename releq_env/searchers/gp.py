@@ -124,7 +124,7 @@ class GPSearch:
         return rows
 
     def _order(self, rows: Indices) -> Indices:
-        """Return the order in which candidates promise more, those that can gain nothing before all others."""
+        """Return candidates by rising promise; those that can gain nothing are left out, unless none can."""
         objectives = self._objectives(rows)
         able = np.flatnonzero(objectives.max(axis=1) > self._best)
         able = able if len(able) else np.arange(len(rows))
@@ -141,6 +141,8 @@ class GPSearch:
 
     def _objectives(self, rows: Indices) -> Floats:
         """Return the objective of each candidate in each cell of accuracy, shape `(candidates, cells)`."""
+        if len(self._known) > _LISTED:  # a large space has new costs without end
+            self._known.clear()
         costs, where = np.unique(self._problem.cost_terms(rows)[:, 0], return_inverse=True)
         for q in costs.tolist():
             if q not in self._known:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,14 @@ LAYERS = [
     LayerInfo(f"layer{index}", n=8, c=8, k=3, weights=weights, macs=10 * weights, std=0.1)
     for index, weights in enumerate((100, 4000, 30000, 600, 2000))
 ]
+CLIFFS = ((2.1, 0.8, 0.3), (4.0, 0.3, 0.5), (1.6, 0.5, 0.3), (3.2, 0.9, 0.4), (2.5, 0.2, 0.6))  # where, depth, width
 
 
 def relative_accuracy(bitwidths: Sequence[int]) -> float:
     """Each layer falls off a cliff of its own; the losses multiply."""
     falls = [
-        depth / (1.0 + math.exp((bits - needed) / width))
-        for bits, needed, depth, width in zip(
-            bitwidths, (2.1, 4.0, 1.6, 3.2, 2.5), (0.8, 0.3, 0.5, 0.9, 0.2), (0.3, 0.5, 0.3, 0.4, 0.6), strict=True
-        )
+        depth / (1.0 + math.exp((bits - where) / width))
+        for bits, (where, depth, width) in zip(bitwidths, CLIFFS, strict=False)
     ]
     return math.prod(1.0 - fall for fall in falls)
 
@@ -40,8 +39,9 @@ def noisy(bitwidths: Sequence[int]) -> float:
     return min(max(0.97 * relative_accuracy(bitwidths) + 0.003 * off, 0.0), 1.0)
 
 
-def cliffs(accuracy: Callable[[Sequence[int]], float] = noisy, **decision: Any) -> Problem:
-    return Problem.from_function(5, list(BITS), accuracy, 0.97, LAYERS, **({"cost": "size"} | decision))
+def cliffs(accuracy: Callable[[Sequence[int]], float] = noisy, layers: int = 4, **decision: Any) -> Problem:
+    """Return a problem of 7 to the power of `layers` assignments."""
+    return Problem.from_function(layers, list(BITS), accuracy, 0.97, LAYERS[:layers], **({"cost": "size"} | decision))
 
 
 def search(problem: Problem, seed: int, budget: int, batch: int = 1) -> tuple[GPSearch, list[Evaluation]]:
@@ -49,9 +49,18 @@ def search(problem: Problem, seed: int, budget: int, batch: int = 1) -> tuple[GP
     return searcher, list(itertools.chain(*search_loop(problem, searcher, budget=budget, batch=batch)))
 
 
-@pytest.fixture(scope="module")
-def everything() -> list[Evaluation]:
-    return cliffs().evaluator.evaluate_many(list(itertools.product(BITS, repeat=5)))
+def regret(problem: Problem, found: Sequence[Evaluation]) -> float:
+    """Return how far the best is below the optimum, over how far a random assignment is on average."""
+    everything = problem.evaluator.reseeded(0).evaluate_many(list(itertools.product(BITS, repeat=problem.num_layers)))
+    kept = [problem.objective(each) for each in everything if problem.keeps_max_cost(each.bitwidths)]
+    optimum = np.nanmax(kept)
+    return float((optimum - np.nanmax(list(map(problem.objective, found)))) / (optimum - np.nanmean(kept)))
+
+
+def test_finds_the_optimum_of_16807_in_75() -> None:
+    problem = cliffs(layers=5)
+    _, found = search(problem, 0, budget=75)
+    assert regret(problem, found) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -59,24 +68,23 @@ def everything() -> list[Evaluation]:
     [
         {},
         {"cost": "mean_bits", "min_relative_accuracy": 0.95},
-        {"max_cost": 0.3},
+        {"max_cost": 0.5},
         {"reward": "shaped"},
+        {"reward": "ratio", "cost": "energy"},
         {"reward": lambda a, q: a - q if q > 0.3 else math.nan},
     ],
-    ids=["constrained", "ties", "bounded", "shaped", "own"],
+    ids=["constrained", "ties", "bounded", "shaped", "ratio", "own"],
 )
-def test_finds_the_optimum_of_16807(decision: dict[str, Any], everything: list[Evaluation]) -> None:
-    problem = cliffs(**decision)
-    _, optimum, _ = max(map(problem.merit, everything))
-    for seed in range(2):
-        _, found = search(cliffs(**decision), seed, budget=75)
-        assert max(map(problem.merit, found))[1] == optimum
+def test_takes_any_objective(decision: dict[str, Any]) -> None:
+    problems = [cliffs(**decision) for _ in range(3)]
+    found = [search(problem, seed, budget=60)[1] for seed, problem in enumerate(problems)]
+    assert mean(map(regret, problems, found)) < 0.02
 
 
-def test_recommends_what_others_confirm(everything: list[Evaluation]) -> None:
+def test_recommends_what_others_confirm() -> None:
     """The best of many measured is a lucky one: most often it does not keep the constraint when measured again."""
     kept = {"measured": 0, "recommended": 0}
-    for seed in range(5):
+    for seed in range(6):
         problem = cliffs()
         searcher, found = search(problem, seed, budget=60)
         best = max(found, key=problem.merit).bitwidths
@@ -85,7 +93,7 @@ def test_recommends_what_others_confirm(everything: list[Evaluation]) -> None:
         kept["measured"] += relative_accuracy(best) >= 0.99
         kept["recommended"] += relative_accuracy(recommended) >= 0.99
     assert kept["recommended"] > kept["measured"]
-    assert kept["recommended"] >= 4
+    assert kept["recommended"] >= 5
 
 
 def test_recommends_nothing_before_it_knows_anything() -> None:
@@ -94,16 +102,15 @@ def test_recommends_nothing_before_it_knows_anything() -> None:
 
 def test_begins_at_the_uniform_assignments() -> None:
     problem = cliffs(max_cost=0.75)
-    assert GPSearch(problem).ask(5) == [(bits,) * 5 for bits in range(1, 6)]
+    assert GPSearch(problem).ask(5) == [(bits,) * 4 for bits in range(1, 6)]
 
 
-def test_a_batch_costs_little() -> None:
-    """Eight at once need far fewer rounds, and not many more evaluations."""
-    _, found = search(cliffs(), 0, budget=104, batch=8)
-    assert len({each.bitwidths for each in found}) == 104
-    _, alone = search(cliffs(), 0, budget=75)
+def test_a_batch_is_chosen_together() -> None:
+    """Eight at once find the same in few rounds: none is asked for twice, nor do they crowd."""
     problem = cliffs()
-    assert max(map(problem.merit, found))[1] >= max(map(problem.merit, alone))[1]
+    _, found = search(problem, 0, budget=8 * 8, batch=8)
+    assert len({each.bitwidths for each in found}) == 64
+    assert regret(problem, found) < 0.01
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.5, 1.0])
