@@ -57,6 +57,7 @@ def regret(problem: Problem, found: Sequence[Evaluation]) -> float:
     return float((optimum - np.nanmax(list(map(problem.objective, found)))) / (optimum - np.nanmean(kept)))
 
 
+@pytest.mark.slow
 def test_finds_the_optimum_of_16807_in_75() -> None:
     problem = cliffs(layers=5)
     _, found = search(problem, 0, budget=75)
