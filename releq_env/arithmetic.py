@@ -79,6 +79,7 @@ class _Turns:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.depth = 0
+        self._thread = 0  # that has the turn, if depth is above 0
         self.restore = contextlib.ExitStack()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
@@ -87,18 +88,19 @@ class _Turns:
     def taken(self) -> Iterator[None]:
         with self._lock:
             self.depth += 1
+            self._thread = threading.get_ident()
             try:
                 yield
             finally:
                 self.depth -= 1
 
     def _after_fork(self) -> None:
-        owned = self._lock._is_owned()  # type: ignore[attr-defined]  # by the thread that forked, which goes on inside
-        if self.depth and not owned:  # by a thread that is not there any more
+        if self.depth and self._thread == threading.get_ident():
+            return  # the thread that forked has the turn, and goes on inside
+        if self.depth:  # a thread has it that is not there any more
             self.restore.close()
-            self.depth = 0
-        if not owned:
-            self._lock = threading.RLock()
+        self.depth = 0
+        self._lock = threading.RLock()
 
 
 def _pin(restore: contextlib.ExitStack) -> None:

@@ -236,8 +236,8 @@ class Problem:
             raise ReLeQError(f"accuracy={accuracy!r} is not a function; give one from a tuple of bitwidths to a number")
         _check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
         if layers is None:
-            plain = {"n": 1, "c": 1, "k": 1, "weights": 1, "macs": 1, "std": 1.0}
-            layers = [LayerInfo(name=f"layer{index}", **plain) for index in range(num_layers)]  # type: ignore[arg-type]
+            plain: dict[str, Any] = {"n": 1, "c": 1, "k": 1, "weights": 1, "macs": 1, "std": 1.0}
+            layers = [LayerInfo(name=f"layer{index}", **plain) for index in range(num_layers)]
         if len(layers) != num_layers:
             raise ReLeQError(f"layers describes {len(layers)} layers and num_layers is {num_layers}; give as many")
         names = [layer.name for layer in layers]

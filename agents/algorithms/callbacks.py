@@ -1,5 +1,7 @@
 """Callbacks of Stable-Baselines3 that hyperparameter files name under `callback:`."""
 
+from typing import Any, cast
+
 from stable_baselines3.common.callbacks import BaseCallback
 
 
@@ -15,12 +17,14 @@ class EntropySchedule(BaseCallback):
         self._final = final
 
     def _on_training_start(self) -> None:
-        # BaseAlgorithm declares no entropy coefficient; those that this is meant for have one.
-        self._first: float = self.model.ent_coef  # type: ignore[attr-defined]
+        self._algorithm = cast(
+            Any, self.model
+        )  # BaseAlgorithm declares no entropy coefficient; those with a policy have one
+        self._first: float = self._algorithm.ent_coef
 
     def _on_rollout_end(self) -> None:
-        done = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
-        self.model.ent_coef = self._first + done * (self._final - self._first)  # type: ignore[attr-defined]
+        done = min(self._algorithm.num_timesteps / self._algorithm._total_timesteps, 1.0)
+        self._algorithm.ent_coef = self._first + done * (self._final - self._first)
 
     def _on_step(self) -> bool:
         return True

@@ -1,7 +1,7 @@
 """Stable-Baselines3's on-policy family: PPO, and sb3-contrib's RecurrentPPO, the paper's agent."""
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from agents.algorithms.base import Progress
 from agents.algorithms.sb3 import SB3Agent, Track
+from releq_env.env import ReLeQEnv
 
 
 class OnPolicyAgent(SB3Agent):
@@ -39,20 +40,21 @@ class _TrackProbabilities(Track):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self._seen: dict[int, list[NDArray[np.float32]]] = {}
-        # A method of actor-critic policies, and of those only.
-        self._get_distribution = self.model.policy.get_distribution
-        self._arguments = tuple(inspect.signature(self._get_distribution).parameters)  # type: ignore[arg-type]
+        venv: Any = self.training_env  # Stable-Baselines3 declares any vector environment; the run makes a ReLeQVecEnv
+        self._env: ReLeQEnv = venv.releq_envs[0]
+        # A method of actor-critic policies, and of those only: the declared type is a bare module's attribute.
+        self._get_distribution = cast(Any, self.model.policy.get_distribution)
+        self._arguments = tuple(inspect.signature(self._get_distribution).parameters)
 
     def _on_step(self) -> bool:
-        env = self.training_env.releq_envs[0]  # type: ignore[attr-defined]  # ReLeQVecEnv
         probabilities = self._distribution()
         if probabilities is not None:  # the environments keep step
-            layer = env.decision.layer_at((self.n_calls - 1) % env.episode_steps)
+            layer = self._env.decision.layer_at((self.n_calls - 1) % self._env.episode_steps)
             self._seen.setdefault(layer, []).append(probabilities.numpy())
         return super()._on_step()
 
     def _on_rollout_end(self) -> None:
-        if len(self._seen) == self.training_env.releq_envs[0].decision.num_layers:  # type: ignore[attr-defined]
+        if len(self._seen) == self._env.decision.num_layers:
             self.progress.probabilities(
                 [np.concatenate(self._seen[layer]).mean(axis=0) for layer in sorted(self._seen)]
             )
@@ -63,7 +65,7 @@ class _TrackProbabilities(Track):
         states = getattr(self.model, "_last_lstm_states", None)
         known = self.locals | {"obs": self.locals["obs_tensor"], "lstm_states": getattr(states, "pi", None)}
         with torch.no_grad():
-            distribution = self._get_distribution(**{name: known[name] for name in self._arguments})  # type: ignore[operator]
+            distribution = self._get_distribution(**{name: known[name] for name in self._arguments})
         if isinstance(distribution, tuple):  # recurrent: with the new state
             distribution = distribution[0]
         probabilities: torch.Tensor | None = getattr(distribution.distribution, "probs", None)

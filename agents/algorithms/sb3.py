@@ -71,12 +71,13 @@ class SB3Agent:
 
     def learn(self, timesteps: int, progress: Progress) -> None:
         """Train until the time steps are used up, or the run is to end."""
-        model, length = self.model, progress.schedule_timesteps
+        model: Any = self.model  # one of its methods is replaced for the time of the run
+        length = progress.schedule_timesteps
 
         def remaining(done: int, total: int) -> None:
             model._current_progress_remaining = 1.0 - min(done / length, 1.0)
 
-        model._update_current_progress_remaining = remaining  # type: ignore[assignment,method-assign]
+        model._update_current_progress_remaining = remaining
         try:
             model.learn(timesteps, callback=[self.tracker(progress), *self._callbacks])
         finally:

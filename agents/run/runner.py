@@ -146,8 +146,8 @@ def _make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch
     envs = [env, *(copy.deepcopy(env) for _ in range(settings.n_envs - 1))]  # with one evaluator
     if not agent.masks and problem.max_cost is not None:
         envs = [WithinMask(each) for each in envs]
-    venv = ReLeQVecEnv([partial(_itself, each) for each in envs])
-    venv.step = elsewhere(venv.step)  # type: ignore[method-assign]
+    venv: Any = ReLeQVecEnv([partial(_itself, each) for each in envs])
+    venv.step = elsewhere(venv.step)  # of this object: its time is not the agent's
     venv.seed(settings.seed)
     return _made(settings, agent, venv, **({"written_for": settings.written_for} if agent.fits else {}))
 

@@ -221,10 +221,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     recorded = {name: value for name, value in vars(args).items() if name not in elsewhere} | {"out": args.out.name}
     recorded |= {name: ",".join(map(str, recorded[name])) for name in ("bits", "seeds") if recorded[name]}
     command = recording.command("benchmarks.tables.build", recorded)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the file is written
     of_task = ("quantizer", "retrain_images", "data_root", "cache", "device", "precision", "parallel", "workers")
     try:
-        with held(args.out):
+        with held(args.out), _ended_by_sigterm():
             problem = Problem.from_task(
                 args.task, bitwidths=args.bits, **{name: getattr(args, name) for name in of_task}
             )
@@ -236,6 +235,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ReLeQError as error:
         raise SystemExit(f"error: {error}") from error
     print(growing.table())
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as an exception does, so that the file is written."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _now() -> str:

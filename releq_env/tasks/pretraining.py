@@ -5,6 +5,7 @@ With one thread: a kind of processor then gives the same bytes every time.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +59,12 @@ def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path 
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=0.1
     )
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
     done = 0
     if checkpoint is not None and checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         for name, part in parts.items():
-            part.load_state_dict(saved[name])  # type: ignore[attr-defined]  # all three have it
+            part.load_state_dict(saved[name])
         generator.set_state(saved["generator"])
         torch.set_rng_state(saved["dropout"])
         done = saved["epochs"]
@@ -80,7 +81,7 @@ def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path 
             schedule.step()
         progress.set_postfix(loss=f"{loss.item():.4f}")
         if checkpoint is not None:
-            state = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+            state = {name: part.state_dict() for name, part in parts.items()}
             generators = {"generator": generator.get_state(), "dropout": torch.get_rng_state()}
             partial = checkpoint.with_suffix(".part")
             torch.save(state | generators | {"epochs": epoch + 1}, partial)

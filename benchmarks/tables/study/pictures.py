@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.tables.study.statistics import Interval
 
-_COLOURS = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+_COLOURS = plt.get_cmap("tab20")(range(20))
 
 
 def screen(

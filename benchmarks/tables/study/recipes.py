@@ -5,7 +5,7 @@ A recipe's name says all that differs from today's, so a row of the raw files ne
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from releq_env.errors import ReLeQError, check_choice
 
@@ -58,7 +58,8 @@ class Recipe:
         """
         try:
             pairs = dict(pair.split("=") for pair in name.split()) if name != "today" else {}
-            recipe = cls(**{key: value if key == "steps" else float(value) for key, value in pairs.items()})  # type: ignore[arg-type]
+            given: dict[str, Any] = {key: value if key == "steps" else float(value) for key, value in pairs.items()}
+            recipe = cls(**given)
         except (TypeError, ValueError):
             known = ", ".join(field.name for field in fields(cls))
             raise ReLeQError(
