@@ -3,11 +3,11 @@
 Importing this package registers the environments; names that need torch are imported on first use.
 """
 
-import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from releq_env.errors import ReLeQError
+from releq_env.lazy import on_first_use
 from releq_env.registration import register_envs
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'releq_env' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = on_first_use(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

@@ -78,7 +78,7 @@ def _probabilities(path: Path, problem: Problem, action_mode: str) -> None:
     figure = Figure(figsize=(9, 2.4 * lines + 0.6), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(probabilities)))
-    names = [_names_of_actions(problem, layer, action_mode) for layer in range(problem.num_layers)]
+    names = [names_of_actions(problem, layer, action_mode) for layer in range(problem.num_layers)]
     alike = all(of_layer == names[0] for of_layer in names)
     for index, axis in enumerate(axes):
         if index >= problem.num_layers:
@@ -104,7 +104,7 @@ def _probabilities(path: Path, problem: Problem, action_mode: str) -> None:
     _save(figure, path / "probabilities.png")
 
 
-def _names_of_actions(problem: Problem, layer: int, action_mode: str) -> list[str]:
+def names_of_actions(problem: Problem, layer: int, action_mode: str) -> list[str]:
     """Return what the actions on a layer are called, up to its last choice."""
     if action_mode == "restricted":
         return ["down", "keep", "up"]

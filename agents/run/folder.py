@@ -57,12 +57,12 @@ class Config(NamedTuple):
     Attributes:
         settings: What was asked for.
         fingerprint: What the accuracies depend on, `None` if that is unknown.
-        problem: What is decided, see `described`; `None` in a folder of an earlier version.
+        problem: What is decided, see `described`.
     """
 
     settings: Settings
     fingerprint: dict[str, Any] | None
-    problem: dict[str, Any] | None
+    problem: dict[str, Any]
 
 
 class RunFolder:
@@ -144,7 +144,7 @@ class RunFolder:
         """
         try:
             config = json.loads((path / "config.json").read_text())
-            return Config(Settings(**config["settings"]), config["accuracy_depends_on"], config.get("problem"))
+            return Config(Settings(**config["settings"]), config["accuracy_depends_on"], config["problem"])
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
                 f"{path} holds no run ({type(error).__name__}: {error}); give --resume the --log-dir of an earlier one"

@@ -50,8 +50,7 @@ def run(options: Options) -> RunFolder:
         config = Config(settings, fingerprint, described(problem))
         if earlier is not None:
             _check_unchanged(path, "accuracies depended on", config.fingerprint, earlier.fingerprint)
-            if earlier.problem is not None:
-                _check_unchanged(path, "problem had", config.problem, earlier.problem)
+            _check_unchanged(path, "problem had", config.problem, earlier.problem)
         retraining = getattr(problem.evaluator.source, "retraining", None)
         if retraining is not None:
             retraining.load()  # where data are missing, no folder is made

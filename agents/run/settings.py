@@ -69,7 +69,7 @@ class Settings:
         seed: Of the agent and `np_random`.
         n_envs: Environments side by side; of a searcher, assignments asked for at once.
         hyperparams: Of the agent.
-        written_for: Environments side by side that the hyperparameters are written for; `None`: `n_envs`.
+        written_for: Environments side by side that the hyperparameters are written for.
     """
 
     algo: str
@@ -82,7 +82,7 @@ class Settings:
     seed: int
     n_envs: int
     hyperparams: dict[str, Any]
-    written_for: int | None = None
+    written_for: int
 
     @property
     def env_name(self) -> str:

@@ -3,9 +3,9 @@
 What needs torch is imported on first use: the table of quantizers is read without it.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from releq_env.lazy import on_first_use
 from releq_env.quantization.registry import QUANTIZERS, Quantizer
 
 if TYPE_CHECKING:
@@ -24,7 +24,4 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = on_first_use(__name__, _LAZY)

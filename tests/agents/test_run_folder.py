@@ -9,7 +9,9 @@ import pytest
 from agents.run.folder import RunFolder, recorded
 from agents.train import main
 from releq_env import Problem
+from releq_env.evaluation import Evaluation
 from tests.agents import problems
+from tests.agents.commands import error, rows
 from tests.agents.problems import arguments
 
 FULL = Path("/dev/full")
@@ -116,3 +118,42 @@ def test_json_stays_json_if_no_reward_is_a_number(tmp_path: Path) -> None:
         content = json.loads((run / name).read_text(), parse_constant=refuse)
     assert json.loads((run / "best.json").read_text())["reward"] is None
     assert content
+
+
+def test_another_problem_is_not_mixed_into_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "random", "--timesteps", "64", "--log-dir", str(run), *arguments("four_layers")])
+    before = rows(run)
+    others = {
+        "min_relative_accuracy": problems.four_layers(min_relative_accuracy=0.5),
+        "costs": problems.four_layers(cost="energy"),
+        "max_cost": problems.four_layers(max_cost=0.9),
+        "reward": problems.four_layers(reward="ratio"),
+        "choices, costs": problems.like_digits(),
+        "full_precision_accuracy": Problem.from_function(4, [1, 2, 3, 4], problems.needs_bits, 0.9, problems.LAYERS),
+        "layers": Problem.from_function(4, [1, 2, 3, 4], problems.needs_bits, 0.98),
+    }
+    for differing, other in others.items():
+        monkeypatch.setattr(problems, "four_layers", lambda other=other: other)
+        message = error("--resume", str(run), "--timesteps", "128")
+        assert f"its problem had another {differing}; begin a new run" in message
+    assert rows(run) == before
+
+
+@pytest.mark.parametrize("accuracy", ["1.5", "-0.1", "nan"])
+def test_an_accuracy_that_is_none_is_a_damaged_file(accuracy: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "random", "--timesteps", "64", "--log-dir", str(run), *arguments("four_layers")])
+    table = run / "evaluations.csv"
+    header, first, *others = table.read_text().splitlines(keepends=True)
+    bitwidths, _, *more = first.split(",")
+    table.write_text("".join([header, ",".join([bitwidths, accuracy, *more]), *others]))
+    message = error("--resume", str(run), "--timesteps", "128")
+    assert "evaluations.csv is damaged" in message
+    assert "outside [0, 1]" in message
+
+
+def test_seconds_are_kept_as_they_are(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, problems.four_layers())
+    folder.evaluated(Evaluation((1, 1, 1, 1), 0.5, 0.51, 0.0123456789), retrained=True)
+    assert RunFolder(tmp_path, problems.four_layers()).restore()[0].seconds == 0.0123456789

@@ -13,6 +13,7 @@ from PIL import Image
 
 from agents.run.folder import RunFolder
 from agents.train import main
+from tests.agents.commands import error
 
 FAST = ["--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4, 8]", "cost:weighted_bits"]
 
@@ -34,16 +35,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
-
-
-def error(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """Run the command, which must end with one line, and return it."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    message = str(ended.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
 
 
 def test_best_is_the_best_row(finished: Path) -> None:
@@ -128,16 +119,16 @@ def test_resuming_a_run_that_used_up_its_budget_keeps_its_episodes(tmp_path: Pat
     assert (tmp_path / "run" / "report.json").read_text() == before
 
 
-def test_a_run_belongs_to_one_process(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_belongs_to_one_process(finished: Path) -> None:
     with RunFolder.held(finished):
-        assert "under way in another process" in error(capsys, "--resume", str(finished))
+        assert "under way in another process" in error("--resume", str(finished))
 
 
 @pytest.mark.parametrize("name", ["evaluations.csv", "config.json"])
-def test_damaged_files_end_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_files_end_in_one_line(name: str, tmp_path: Path) -> None:
     train(tmp_path / "run", "--timesteps", "64", *FAST)
     (tmp_path / "run" / name).write_bytes(b"\xff\xfe\n\x00\n")
-    assert "run" in error(capsys, "--resume", str(tmp_path / "run"), "--timesteps", "128", "--workers", "1")
+    assert "run" in error("--resume", str(tmp_path / "run"), "--timesteps", "128", "--workers", "1")
 
 
 def test_restricted_actions_and_dense_rewards(tmp_path: Path) -> None:
@@ -157,43 +148,43 @@ def test_one_seed_one_result_whatever_the_cache_holds(tmp_path: Path) -> None:
     assert {row["retrained"] for row in again} == {"0"}
 
 
-def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path) -> None:
     log = ["--log-dir", str(tmp_path / "run")]
-    assert "unknown cost 'watts'" in error(capsys, *log, "--env-kwargs", "cost=watts")
-    assert "choose one of: " in error(capsys, *log, "--algo", "ppoo")
-    assert "NAME=VALUE" in error(capsys, *log, "--env-kwargs", "cost")
-    assert "colour" in error(capsys, *log, "--env-kwargs", "colour=red")
-    assert "ReLeQ-MNITS" in error(capsys, *log, "--env", "releq_env:ReLeQ-MNITS-v0")
-    assert "not a ReLeQ environment" in error(capsys, *log, "--env", "CartPole-v1")
-    assert "--timesteps 0" in error(capsys, *log, "--timesteps", "0")
-    assert "--minutes 0" in error(capsys, *log, "--minutes", "0")
-    assert "no_such" in error(capsys, *log, "--hyperparams", "no_such=1")
-    assert "colour" in error(capsys, *log, "--algo", "local", "--hyperparams", "colour=1")
-    assert "callback" in error(capsys, *log, "--hyperparams", "callback=nowhere.Schedule")
-    assert "--n-envs 0" in error(capsys, *log, "--n-envs", "0")
-    assert "--seed 99999999999" in error(capsys, *log, "--seed", "99999999999")
-    assert "no episode" in error(capsys, *log, "--timesteps", "3")
-    assert "nomodule" in error(capsys, *log, "--env", "nomodule:Foo-v0")
+    assert "unknown cost 'watts'" in error(*log, "--env-kwargs", "cost=watts")
+    assert "choose one of: " in error(*log, "--algo", "ppoo")
+    assert "NAME=VALUE" in error(*log, "--env-kwargs", "cost")
+    assert "colour" in error(*log, "--env-kwargs", "colour=red")
+    assert "ReLeQ-MNITS" in error(*log, "--env", "releq_env:ReLeQ-MNITS-v0")
+    assert "not a ReLeQ environment" in error(*log, "--env", "CartPole-v1")
+    assert "--timesteps 0" in error(*log, "--timesteps", "0")
+    assert "--minutes 0" in error(*log, "--minutes", "0")
+    assert "no_such" in error(*log, "--hyperparams", "no_such=1")
+    assert "colour" in error(*log, "--algo", "local", "--hyperparams", "colour=1")
+    assert "callback" in error(*log, "--hyperparams", "callback=nowhere.Schedule")
+    assert "--n-envs 0" in error(*log, "--n-envs", "0")
+    assert "--seed 99999999999" in error(*log, "--seed", "99999999999")
+    assert "no episode" in error(*log, "--timesteps", "3")
+    assert "nomodule" in error(*log, "--env", "nomodule:Foo-v0")
     for pair in ("evaluator=foo", "max_episode_steps=2", "id=foo", "task=mnist", "data_root=5", "retrain_seed=-1"):
-        assert pair.partition("=")[0] in error(capsys, *log, "--env-kwargs", pair)
-    assert "--workers 0" in error(capsys, *log, "--workers", "0")
-    assert "--budget -1" in error(capsys, *log, "--budget", "-1")
-    assert "already holds a run" in error(capsys, "--log-dir", str(finished))
-    assert "holds no run" in error(capsys, "--resume", str(tmp_path))
+        assert pair.partition("=")[0] in error(*log, "--env-kwargs", pair)
+    assert "--workers 0" in error(*log, "--workers", "0")
+    assert "--budget -1" in error(*log, "--budget", "-1")
+    assert "already holds a run" in error("--log-dir", str(finished))
+    assert "holds no run" in error("--resume", str(tmp_path))
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_another_run_ends_in_one_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_another_run_ends_in_one_line(finished: Path) -> None:
     resume = ["--resume", str(finished)]
-    assert "env='releq_env:ReLeQ-Digits-v0'" in error(capsys, *resume, "--env", "releq_env:ReLeQ-MNIST-v0")
-    assert "algo='ppo'" in error(capsys, *resume, "--algo", "random")
-    assert "seed=1" in error(capsys, *resume, "--seed", "2")
-    assert "keeps its hyperparameters" in error(capsys, *resume, "--hyperparams", "n_epochs=1")
+    assert "env='releq_env:ReLeQ-Digits-v0'" in error(*resume, "--env", "releq_env:ReLeQ-MNIST-v0")
+    assert "algo='ppo'" in error(*resume, "--algo", "random")
+    assert "seed=1" in error(*resume, "--seed", "2")
+    assert "keeps its hyperparameters" in error(*resume, "--hyperparams", "n_epochs=1")
 
 
-def test_unwritable_log_folder_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_log_folder_ends_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in error(capsys, "--log-dir", str(tmp_path / "file" / "run"))
+    assert "cannot be written" in error("--log-dir", str(tmp_path / "file" / "run"))
 
 
 def test_changed_conditions_are_not_mixed_into_a_run(finished: Path, tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ A row is what one call of `reset` or `step` returns, for each of the environment
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+
+from releq_env import ReLeQVecEnv
 
 FULL_PRECISION = 0.98
 MIN_RELATIVE_ACCURACY = 0.99
@@ -77,16 +79,35 @@ class Case:
         return None if self.start is None else {"bitwidths": list(self.start)}
 
 
-class Maker(Protocol):
-    """Makes the environments of a case."""
+class Maker:
+    """Makes the environments of a case.
 
-    def single(self, case: Case) -> gym.Env[Any, Any]: ...
+    Attributes:
+        id: Id of the environment.
+    """
 
-    def vector(self, case: Case, autoreset_mode: gym.vector.AutoresetMode) -> gym.vector.VectorEnv[Any, Any, Any]: ...
+    id: str
+
+    def arguments(self, case: Case) -> dict[str, Any]:
+        """Return the arguments of `gym.make`."""
+        raise NotImplementedError
+
+    def single(self, case: Case) -> gym.Env[Any, Any]:
+        return gym.make(self.id, **self.arguments(case))
+
+    def vector(self, case: Case, autoreset_mode: gym.vector.AutoresetMode) -> gym.vector.VectorEnv[Any, Any, Any]:
+        return gym.make_vec(
+            self.id,
+            num_envs=case.num_envs,
+            vectorization_mode="vector_entry_point",
+            autoreset_mode=autoreset_mode,
+            **self.arguments(case),
+        )
 
     def sb3(self, case: Case) -> Any:
         """Return a `ReLeQVecEnv`."""
-        ...
+        arguments = self.arguments(case)
+        return ReLeQVecEnv([lambda: gym.make(self.id, **arguments)] * case.num_envs)
 
 
 class Notes:

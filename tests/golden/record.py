@@ -17,9 +17,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_env import ReLeQVecEnv
 from tests.fakes import FunctionEvaluator  # type: ignore[attr-defined]  # of that commit
-from tests.golden.play import EPISODES, FORMS, FULL_PRECISION, MIN_RELATIVE_ACCURACY, Case, Rows, accuracy, play
+from tests.golden.play import EPISODES, FORMS, FULL_PRECISION, MIN_RELATIVE_ACCURACY, Case, Maker, Rows, accuracy, play
 
 COMMIT = "1d3a1aa"
 ID = "ReLeQ-Digits-v0"
@@ -68,8 +67,10 @@ def cases(layers: int) -> Iterator[Case]:
             yield Case(**chosen | {"start": None if chosen["start"] is None else start})
 
 
-class Maker:
+class EnvMaker(Maker):
     """The environments as they were made at the commit."""
+
+    id = ID
 
     def arguments(self, case: Case) -> dict[str, Any]:
         return {
@@ -84,24 +85,9 @@ class Maker:
             "min_relative_accuracy": MIN_RELATIVE_ACCURACY,
         }
 
-    def single(self, case: Case) -> gym.Env[Any, Any]:
-        return gym.make(ID, **self.arguments(case))
-
-    def vector(self, case: Case, autoreset_mode: gym.vector.AutoresetMode) -> gym.vector.VectorEnv[Any, Any, Any]:
-        return gym.make_vec(
-            ID,
-            num_envs=case.num_envs,
-            vectorization_mode="vector_entry_point",
-            autoreset_mode=autoreset_mode,
-            **self.arguments(case),
-        )
-
-    def sb3(self, case: Case) -> Any:
-        return ReLeQVecEnv([lambda: self.single(case)] * case.num_envs)
-
 
 def main(path: str) -> None:
-    maker = Maker()
+    maker = EnvMaker()
     base: Any = gym.make(ID, evaluator=FunctionEvaluator()).unwrapped
     names = [layer.name for layer in base.layers]
     played: list[tuple[Case, NDArray[np.int64], Rows]] = []

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from releq_env import ReLeQVecEnv
 from releq_env.layer_info import LayerInfo
 from releq_env.problem import Problem
-from tests.golden.play import FULL_PRECISION, MIN_RELATIVE_ACCURACY, Case, Rows, accuracy, play
+from tests.golden.play import FULL_PRECISION, MIN_RELATIVE_ACCURACY, Case, Maker, Rows, accuracy, play
 
 ID = "releq_env:ReLeQ-v0"
 Q = 6
@@ -51,8 +49,10 @@ def recorded() -> tuple[list[LayerInfo], list[tuple[Case, NDArray[np.int64], Row
 LAYERS, CASES = recorded()
 
 
-class Maker:
+class EnvMaker(Maker):
     """The environments as they are made now."""
+
+    id = ID
 
     def arguments(self, case: Case) -> dict[str, Any]:
         problem = Problem.from_function(
@@ -68,22 +68,6 @@ class Maker:
         )
         names = ("evaluate", "action_mode", "observation")
         return {"problem": problem} | {name: getattr(case, name) for name in names}
-
-    def single(self, case: Case) -> gym.Env[Any, Any]:
-        return gym.make(ID, **self.arguments(case))
-
-    def vector(self, case: Case, autoreset_mode: gym.vector.AutoresetMode) -> gym.vector.VectorEnv[Any, Any, Any]:
-        return gym.make_vec(
-            ID,
-            num_envs=case.num_envs,
-            vectorization_mode="vector_entry_point",
-            autoreset_mode=autoreset_mode,
-            **self.arguments(case),
-        )
-
-    def sb3(self, case: Case) -> Any:
-        arguments = self.arguments(case)
-        return ReLeQVecEnv([lambda: gym.make(ID, **arguments)] * case.num_envs)
 
 
 def check(name: str, found: NDArray[Any], expected: NDArray[Any], case: Case) -> None:
@@ -107,7 +91,7 @@ def check(name: str, found: NDArray[Any], expected: NDArray[Any], case: Case) ->
 
 @pytest.mark.parametrize(("case", "actions", "expected"), CASES, ids=[str(case) for case, _, _ in CASES])
 def test_a_trajectory_is_what_it_was(case: Case, actions: NDArray[np.int64], expected: Mapping[str, Any]) -> None:
-    found = play(case, len(actions), lambda step, masks: actions[step], Maker(), len(LAYERS), int)
+    found = play(case, len(actions), lambda step, masks: actions[step], EnvMaker(), len(LAYERS), int)
     assert set(found) == set(expected)
     for name in expected:
         # Above a bound rewards are others on purpose; actions were chosen to end below it.

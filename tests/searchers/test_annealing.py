@@ -1,11 +1,10 @@
 """Simulated annealing steps down while it is hot, and up when it is cold."""
 
 import itertools
-from statistics import mean
 from typing import Any
 
 from releq_env import Problem
-from releq_env.searchers import make_searcher, search_loop
+from releq_env.searchers import search_loop
 from releq_env.searchers.annealing import Annealing
 from tests.agents import problems
 
@@ -45,13 +44,3 @@ def test_begins_anew_when_cold() -> None:
     """With one step from the hottest to the coldest, every other assignment is a random one."""
     found = asked(problems.four_layers(), 60, cooling=0.01, coldest=0.1)
     assert sum(changes(a, b) > 1 for a, b in itertools.pairwise(found[4:])) > 30
-
-
-def test_quicker_than_chance() -> None:
-    def needed(name: str, seed: int) -> int:
-        problem = problems.four_layers()
-        told = itertools.chain(*search_loop(problem, make_searcher(name, problem, seed)))
-        return next(count for count, each in enumerate(told) if each.bitwidths == problems.NEEDED)
-
-    quick, chance = (mean(needed(name, seed) for seed in range(15)) for name in ("annealing", "random"))
-    assert quick < 0.4 * chance
