@@ -10,8 +10,8 @@ CONSTRAINTS ?=
 demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
 
-test: $(READY) ## the test suite, without downloads
-	$(BIN)/python -m pytest
+test: $(READY) ## the test suite, without downloads; files side by side in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY) ## the tests that take minutes or need the real data sets (RELEQ_DATA)
 	$(BIN)/python -m pytest -m slow

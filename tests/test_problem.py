@@ -294,7 +294,7 @@ def test_a_task_by_name_or_as_it_is() -> None:
         ({"typo": 1}, "does not take typo=; accepted are: .*bitwidths"),
         ({"evaluator": None}, "does not take evaluator="),
     ],
-    ids=str,
+    ids=range(17),
 )
 def test_wrong_arguments_are_refused_before_anything_takes_time(
     arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch

@@ -441,7 +441,7 @@ def test_other_environments_are_refused() -> None:
         ReLeQVecEnv([lambda: gym.make_vec(ID, num_envs=2, problem=digits_problem())])  # type: ignore[list-item,return-value]
 
 
-@pytest.mark.parametrize("given", [[], None, 3, ID, [ReLeQEnv(digits_problem())], lambda: 1], ids=short)
+@pytest.mark.parametrize("given", [[], None, 3, ID, [ReLeQEnv(digits_problem())], lambda: 1], ids=range(6))
 def test_what_makes_no_environments_is_refused(given: Any) -> None:
     with pytest.raises(ReLeQError, match="give a list of functions that each make an environment") as raised:
         ReLeQVecEnv(given)
