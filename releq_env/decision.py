@@ -39,6 +39,7 @@ class Decision:
     Attributes:
         rules: The three names as given.
         num_layers: How many layers there are.
+        numbers: The layers' indices as NumPy scalars.
         num_actions: How many actions there are.
         episode_steps: How many steps an episode has.
         start: The choice of every layer at the beginning, shape `(layers,)`.
@@ -76,6 +77,8 @@ class Decision:
         self.observer = Observer(observation, problem.layers, int(self.bits.max()), problem.full_precision_accuracy)
         for table in (self.bits, self.start, self.effect):
             table.flags.writeable = False
+        self._terms = problem.cost_terms
+        self.numbers = tuple(np.arange(self.num_layers))
         self._each = np.arange(self.num_layers)
         self._first = self._each * self.bits.shape[1]
         self._flat_bits = self.bits.ravel()
@@ -106,6 +109,11 @@ class Decision:
         """Return the bitwidths of choices, shape `(..., layers)`, a fresh array."""
         bitwidths: NDArray[np.int64] = self._flat_bits.take(self._first + choices)
         return bitwidths
+
+    def described(self, choices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the bitwidths and the cost terms of choices, both fresh; see `bitwidths` and `CostTerms`."""
+        rows = self._first + choices
+        return self._flat_bits.take(rows), self._terms.at(rows)
 
     def checked_start(self, options: Any) -> NDArray[np.int64]:
         """Return the choices at the beginning of an episode.

@@ -216,7 +216,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         start = self.decision.checked_start(options)
         super().reset(seed=seed)
         self.episode = Episode(0, start)
-        return self._shown()
+        return self._shown(*self.decision.described(start))
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Give the layer at hand its bitwidth.
@@ -227,18 +227,18 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         """
         step, choices, evaluation, objective = self.episode
         after = self._after(action)
+        described = self.decision.described(after)
         terminated = step + 1 == self.episode_steps
         reward = 0.0
         if terminated or self.evaluate != "episode":
             if self.evaluate == "gain" and objective is None:
-                objective = self._objective(self._evaluate(choices), choices)
-            evaluation = self._evaluate(after)
-            reward = value = self._objective(evaluation, after)
+                _, objective = self._evaluated(*self.decision.described(choices))
+            evaluation, reward = self._evaluated(*described)
             if objective is not None:
-                reward, objective = value - objective, value
+                reward, objective = reward - objective, reward
         # Only now: a step whose evaluation fails has not been taken.
         self.episode = Episode(step + 1, after, evaluation, objective)
-        observation, info = self._shown()
+        observation, info = self._shown(*described)
         return observation, reward, terminated, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -297,19 +297,18 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             raise gym.error.ResetNeeded("the episode has ended; call reset() to begin another")
         return self.decision.after(step, choices, action)
 
-    def _evaluate(self, choices: NDArray[np.int64]) -> Evaluation:
-        return self.evaluator.evaluate(tuple(self.decision.bitwidths(choices).tolist()))
+    def _evaluated(self, bitwidths: NDArray[np.int64], terms: NDArray[np.float64]) -> tuple[Evaluation, float]:
+        """Return the evaluation of an assignment, and its objective."""
+        evaluation = self.evaluator.evaluate(tuple(bitwidths.tolist()))
+        return evaluation, float(self.problem.value(evaluation.relative_accuracy, terms.item(0)))
 
-    def _objective(self, evaluation: Evaluation, choices: NDArray[np.int64]) -> float:
-        return float(self.problem.value(evaluation.relative_accuracy, float(self.problem.cost_terms(choices)[0])))
-
-    def _described(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Return the observation and the info of the current state."""
-        step, choices, evaluation, _ = self.episode
+    def _described(
+        self, bitwidths: NDArray[np.int64], terms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Return the observation and the info of the current state, given its bitwidths and cost terms."""
+        step, _, evaluation, _ = self.episode
         layer = self.decision.layer_at(step)
-        bitwidths = self.decision.bitwidths(choices)
-        terms = self.problem.cost_terms(choices)
-        info: dict[str, Any] = {"layer": np.int64(layer), "bitwidths": bitwidths}
+        info: dict[str, Any] = {"layer": self.decision.numbers[layer], "bitwidths": bitwidths}
         info.update(zip(CostTerms.names, terms))  # noqa: B905  # of equal length; checking it takes time
         relative = 1.0
         if evaluation is not None:
@@ -318,17 +317,20 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
             if self.problem.filled is not None:
                 info["filled"] = bool(self.problem.filled(evaluation.bitwidths))
             if step == self.episode_steps:
-                kept = not exceeds(float(terms[0]), self.problem.max_cost or 1.0)  # q is never above 1
+                kept = not exceeds(terms.item(0), self.problem.max_cost or 1.0)  # q is never above 1
                 info["is_success"] = bool(kept and relative >= self.problem.min_relative_accuracy)
         return self.decision.observer(layer, bitwidths.tolist(), terms.item(0), relative), info
 
-    def _shown(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        observation, info = self._described()
+    def _shown(
+        self, bitwidths: NDArray[np.int64], terms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        observation, info = self._described(bitwidths, terms)
         if self.render_mode == "human":
             print(self.drawn())
         return observation, info
 
     def drawn(self) -> Any:
         """Return what `render` draws."""
+        described = self.decision.described(self.episode.choices)
         draw = render_rgb if self.render_mode == "rgb_array" else render_ansi
-        return draw(self.problem.layers, self.decision.observer.largest, self._described()[1])
+        return draw(self.problem.layers, self.decision.observer.largest, self._described(*described)[1])

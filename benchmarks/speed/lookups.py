@@ -15,7 +15,7 @@ from benchmarks.speed.measuring import Measure, Note, Options, Reading, values
 from benchmarks.speed.table import Line, plain
 from releq_env import Problem
 from releq_env.evaluation import EvaluationCache, Evaluator
-from releq_env.evaluation.cache import evaluation_key
+from releq_env.evaluation.cache import Keys
 from releq_env.evaluation.live import live_source
 
 LETTER = "g"
@@ -37,8 +37,9 @@ def measuring(options: Options) -> Iterator[Measure]:
         cache = EvaluationCache(Path(folder) / "evaluations.sqlite")
         stack.callback(cache.close)
         assert live.fingerprint is not None
+        keys = Keys(live.fingerprint)
         for bits in _ALL[:LOOKUPS]:
-            cache.put(evaluation_key(live.fingerprint, bits), bits, 0.9, 1.0)
+            cache.put(keys(bits), bits, 0.9, 1.0)
         problem = Problem.from_function(len(live.layers), _BITWIDTHS, _accuracy, layers=live.layers)
         problem.evaluator.evaluate_many(_ALL)  # everything is remembered from now on
         made = gym.make(_ENV, problem=problem)

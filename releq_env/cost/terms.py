@@ -46,6 +46,9 @@ class CostTerms:
 
     def __call__(self, choices: ArrayLike) -> NDArray[np.float64]:
         """Return the terms, shape `(..., terms)`, of indices into the choices, shape `(..., layers)`."""
-        rows = self._table.take(self._first + choices, axis=0)
-        terms: NDArray[np.float64] = np.add.reduce(rows, axis=-2) / self._divisors
+        return self.at(self._first + choices)
+
+    def at(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the same of places in the flattened matrix `C[layer, choice]`, shape `(..., layers)`."""
+        terms: NDArray[np.float64] = np.add.reduce(self._table.take(rows, axis=0), axis=-2) / self._divisors
         return terms

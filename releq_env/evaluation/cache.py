@@ -28,10 +28,21 @@ def default_cache() -> Path:
     return cache_folder() / "evaluations.sqlite"
 
 
-def evaluation_key(fingerprint: Mapping[str, object], bitwidths: Sequence[int]) -> str:
-    """Return the key of an evaluation: a hash of everything that its accuracy depends on."""
-    text = json.dumps({**fingerprint, "bitwidths": list(bitwidths)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+class Keys:
+    """The keys of evaluations: hashes of everything that their accuracies depend on.
+
+    Args:
+        fingerprint: Everything but the bitwidths, JSON-able. Hashed once.
+    """
+
+    def __init__(self, fingerprint: Mapping[str, object]) -> None:
+        self._begun = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode())
+
+    def __call__(self, bitwidths: Sequence[int]) -> str:
+        """Return the key of an assignment."""
+        whole = self._begun.copy()
+        whole.update(",".join(map(str, bitwidths)).encode())
+        return whole.hexdigest()
 
 
 class EvaluationCache:

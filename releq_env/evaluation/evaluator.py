@@ -1,6 +1,7 @@
 """The one place where evaluations are remembered and counted."""
 
 import contextlib
+import functools
 import operator
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Protocol
 from tqdm.auto import tqdm
 
 from releq_env.errors import ReLeQError, short
-from releq_env.evaluation.cache import EvaluationCache, evaluation_key
+from releq_env.evaluation.cache import EvaluationCache, Keys
 from releq_env.evaluation.source import Source
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
@@ -154,9 +155,9 @@ class Evaluator:
         """Return what is known of an assignment, without counting it as asked for."""
         assignment = _assignment(bitwidths)
         known = self._asked.get(assignment) or self._recorded.get(assignment)
-        if known is not None or self.cache is None or self.fingerprint is None:
+        if known is not None or self.cache is None or self._keys is None:
             return known
-        found = self.cache.get(evaluation_key(self.fingerprint, assignment))
+        found = self.cache.get(self._keys(assignment))
         return None if found is None else self._evaluation(assignment, Measured(*found))
 
     def remember(self, evaluations: Iterable[Evaluation], fingerprint: Mapping[str, object] | None = None) -> None:
@@ -171,11 +172,12 @@ class Evaluator:
             fingerprint: What their accuracies depended on: a kill may have come between a record and the
                 cache, and so they are kept there now. `None`: they are not.
         """
+        keys = None if fingerprint is None else Keys(fingerprint)
         with self._lock:
             for evaluation in evaluations:
                 if evaluation.bitwidths not in self._asked:
                     self._recorded[evaluation.bitwidths] = evaluation
-                self._keep(evaluation, fingerprint)
+                self._keep(evaluation, keys)
 
     def reseeded(self, retrain_seed: int) -> "Evaluator":
         """Return an evaluator with another retraining seed and counters of its own; it shares cache and workers."""
@@ -231,11 +233,15 @@ class Evaluator:
                 self.listener.evaluated(evaluation, retrained)
         finally:
             if retrained:
-                self._keep(evaluation, self.fingerprint)
+                self._keep(evaluation, self._keys)
 
-    def _keep(self, evaluation: Evaluation, fingerprint: Mapping[str, object] | None) -> None:
-        if self.cache is not None and fingerprint is not None:
-            key = evaluation_key(fingerprint, evaluation.bitwidths)
+    @functools.cached_property
+    def _keys(self) -> Keys | None:
+        return None if self.fingerprint is None else Keys(self.fingerprint)
+
+    def _keep(self, evaluation: Evaluation, keys: Keys | None) -> None:
+        if self.cache is not None and keys is not None:
+            key = keys(evaluation.bitwidths)
             self.cache.put(key, evaluation.bitwidths, evaluation.accuracy, evaluation.seconds)
 
     def _evaluation(self, assignment: Assignment, measured: Measured) -> Evaluation:

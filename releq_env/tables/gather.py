@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from releq_env.errors import ReLeQError
-from releq_env.evaluation.cache import EvaluationCache, evaluation_key
+from releq_env.evaluation.cache import EvaluationCache, Keys
 from releq_env.workers.waiting import Assignment
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int])
             raise ReLeQError(
                 f"what the accuracies of {problem.name} depend on is not known, so no cache has them; use from_records"
             )
+        keys = Keys(fingerprint)
         for bitwidths in itertools.product(*problem.choices):
-            found = cache.get(evaluation_key(fingerprint, bitwidths))
+            found = cache.get(keys(bitwidths))
             if found is not None:
                 yield Found(bitwidths, seed, found[0])
 

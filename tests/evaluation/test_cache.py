@@ -12,7 +12,7 @@ import pytest
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import EvaluationCache, default_cache
-from releq_env.evaluation.cache import SCHEMA_VERSION, evaluation_key
+from releq_env.evaluation.cache import SCHEMA_VERSION, Keys
 from tests.conftest import ROOT
 
 FINGERPRINT: dict[str, object] = {
@@ -95,16 +95,16 @@ def test_the_default_is_in_the_cache_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("entry", FINGERPRINT)
 def test_keys_differ_if_an_entry_does(entry: str) -> None:
     changed = FINGERPRINT | {entry: "something else"}
-    assert evaluation_key(changed, (2, 4)) != evaluation_key(FINGERPRINT, (2, 4))
+    assert Keys(changed)((2, 4)) != Keys(FINGERPRINT)((2, 4))
 
 
 def test_keys_differ_by_assignment_and_by_its_order() -> None:
-    assert len({evaluation_key(FINGERPRINT, bits) for bits in ((2, 4), (4, 2), (2, 4, 4), (24,))}) == 4
+    assert len({Keys(FINGERPRINT)(bits) for bits in ((2, 4), (4, 2), (2, 4, 4), (24,))}) == 4
 
 
 def test_keys_do_not_depend_on_the_order_of_entries() -> None:
     backwards = dict(reversed(FINGERPRINT.items()))
-    assert evaluation_key(backwards, (2, 4)) == evaluation_key(FINGERPRINT, [2, 4])
+    assert Keys(backwards)((2, 4)) == Keys(FINGERPRINT)([2, 4])
 
 
 # What is not a cache

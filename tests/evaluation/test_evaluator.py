@@ -16,7 +16,7 @@ import pytest
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import BudgetExhausted, Evaluation, EvaluationCache, Evaluator, FunctionSource, Source
-from releq_env.evaluation.cache import evaluation_key
+from releq_env.evaluation.cache import Keys
 from releq_env.evaluation.live import LiveSource, live_source
 from releq_env.problem import Problem
 from releq_env.workers.waiting import Assignment, Measured, Waiting
@@ -495,7 +495,7 @@ def test_a_damaged_row_is_measured_again_and_mended(tmp_path: Path) -> None:
     evaluator, source = evaluator_of(tmp_path / "cache.sqlite")
     expected = evaluator.evaluate((2, 4))
     assert evaluator.fingerprint is not None
-    key = evaluation_key(evaluator.fingerprint, (2, 4))
+    key = Keys(evaluator.fingerprint)((2, 4))
     with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
         connection.execute("UPDATE evaluations SET accuracy = 7.5 WHERE key = ?", (key,))
     connection.close()

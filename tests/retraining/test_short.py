@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from releq_env.errors import ReLeQError
-from releq_env.evaluation.cache import evaluation_key
+from releq_env.evaluation.cache import Keys
 from releq_env.quantization import QUANTIZERS, Quantizer, quantizable_layers, quantize
 from releq_env.quantization.wrpn import WRPN
 from releq_env.retraining.batch_norm import recalibrate
@@ -487,14 +487,14 @@ def test_statistics_are_those_of_the_quantized_network() -> None:
     ids="-".join,
 )
 def test_the_key_changes_with_what_an_accuracy_depends_on(live: Callable[..., Any], change: dict[str, Any]) -> None:
-    keys = {evaluation_key(retraining.fingerprint, (2, 2, 2, 2)) for retraining in (live(), live(**change))}
+    keys = {Keys(retraining.fingerprint)((2, 2, 2, 2)) for retraining in (live(), live(**change))}
     assert len(keys) == 2
 
 
 def test_the_key_changes_with_precision_and_weights(live: Callable[..., Any], pretrained: Pretrained) -> None:
-    keys = {evaluation_key(live(precision=p).fingerprint, (2, 2, 2, 2)) for p in ("fp32", "bf16")}
+    keys = {Keys(live(precision=p).fingerprint)((2, 2, 2, 2)) for p in ("fp32", "bf16")}
     other = ShortRetraining(DIGITS, replace(pretrained, sha256="other"), retrain_images=64, precision="fp32")
-    keys.add(evaluation_key(other.fingerprint, (2, 2, 2, 2)))
+    keys.add(Keys(other.fingerprint)((2, 2, 2, 2)))
     assert len(keys) == 3
 
 
@@ -517,7 +517,7 @@ def test_a_quantizer_is_known_by_what_makes_it(live: Callable[..., Any], monkeyp
     builds = (WRPN, scaled(1.0), scaled(2.0), scaled(2.0), partial(Scaled, factor=1.0), partial(Scaled, factor=2.0))
     for build in ("releq_env.quantization.wrpn:WRPN", *builds):
         monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2,), build, "tensor"))
-        keys.add(evaluation_key(live(quantizer="mine").fingerprint, (2, 2, 2, 2)))
+        keys.add(Keys(live(quantizer="mine").fingerprint)((2, 2, 2, 2)))
     assert len(keys) == 6  # two are the same
 
 
@@ -538,7 +538,7 @@ def test_a_quantizer_that_fails_cannot_be_told_from_others(
 
 def test_the_key_does_not_change_with_where_the_data_are(live: Callable[..., Any]) -> None:
     first, second = live(data_root="here").fingerprint, live(data_root="there").fingerprint
-    assert evaluation_key(first, (2, 2, 2, 2)) == evaluation_key(second, (2, 2, 2, 2))
+    assert Keys(first)((2, 2, 2, 2)) == Keys(second)((2, 2, 2, 2))
 
 
 def test_the_full_precision_network_can_be_prepared_too(live: Callable[..., ShortRetraining]) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator
-from releq_env.evaluation.cache import evaluation_key
+from releq_env.evaluation.cache import Keys
 from releq_env.evaluation.live import LiveSource, live_source
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import TASKS, load_pretrained
@@ -270,7 +270,7 @@ def test_a_daemonic_process_measures_itself(workers: int | None, monkeypatch: py
 def test_ways_with_equal_accuracies_share_the_cache() -> None:
     retraining = live_source("digits").retraining
     keys = [
-        evaluation_key(LiveSource(retraining, parallel, workers).fingerprint, (2, 2, 2, 2))
+        Keys(LiveSource(retraining, parallel, workers).fingerprint)((2, 2, 2, 2))
         for parallel, workers in [("processes", None), ("processes", 2), ("stacked", None)]
     ]
     assert keys[0] == keys[1]
