@@ -110,6 +110,9 @@ def _pin(restore: contextlib.ExitStack) -> None:
     torch.set_default_dtype(torch.float32)
     restore.callback(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled)
     torch.backends.mkldnn.enabled = True  # type: ignore[assignment]  # a property of the module
+    restore.enter_context(torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False))
+    if torch.get_default_device().type != "cpu":
+        restore.enter_context(torch.device("cpu"))
     for backend in _PRECISIONS:
         restore.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
     # It refuses to be read where a backend's own precision, which is restored above, contradicts it.

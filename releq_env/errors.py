@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from numbers import Real
+from typing import Any
+
+_LARGEST = 2**63  # what torch takes as a seed
 
 
 class ReLeQError(ValueError):
@@ -31,6 +34,23 @@ def check_choice(kind: str, given: object, accepted: Iterable[str]) -> None:
     names = tuple(accepted)
     if not isinstance(given, str) or given not in names:
         raise ReLeQError(f"unknown {kind} {short(given)}; choose one of: {', '.join(names)}")
+
+
+def check_whole(name: str, value: Any, least: int, also: str = " to 2**63 - 1") -> int:
+    """Return `value` as an integer if it is a whole number from `least` to 2**63 - 1.
+
+    Args:
+        name: What it is, for the message.
+        value: The value to check.
+        least: The smallest that is accepted.
+        also: What the message says behind that.
+
+    Raises:
+        ReLeQError: If it is something else.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value.__index__() < _LARGEST:
+        raise ReLeQError(f"{name}={short(value)} is not accepted; give a whole number from {least}{also}")
+    return int(value.__index__())
 
 
 def check_fraction(name: str, value: object) -> float:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import COSTS, CostTerms, cost_matrix
-from releq_env.errors import ReLeQError, check_choice, check_fraction, short
+from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix
+from releq_env.errors import ReLeQError, check_choice, check_fraction, check_whole, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
 from releq_env.layer_info import LayerInfo
 from releq_env.paths import data_folder
@@ -230,8 +230,7 @@ class Problem:
         Raises:
             ReLeQError: In one line, if an argument is not accepted.
         """
-        if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
-            raise ReLeQError(f"num_layers={num_layers!r} is not accepted; give a whole number from 1")
+        num_layers = check_whole("num_layers", num_layers, 1, "")
         if not callable(accuracy):
             raise ReLeQError(f"accuracy={accuracy!r} is not a function; give one from a tuple of bitwidths to a number")
         _check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
@@ -284,7 +283,7 @@ class Problem:
     @cached_property
     def cheapest(self) -> float:
         """State of Quantization of the cheapest assignment, in (0, 1]."""
-        return float(self.costs.min(axis=1).sum() / self.costs.max(axis=1).sum())
+        return cheapest_share(self.costs)
 
     @cached_property
     def cost_terms(self) -> CostTerms:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from releq_env.cost import CostTerms
 from releq_env.env import Episode, ReLeQEnv
-from releq_env.errors import ReLeQError, check_choice, short
+from releq_env.errors import ReLeQError, check_choice, check_whole, short
 from releq_env.evaluation import Evaluation, Evaluator
 from releq_env.problem import Problem
 from releq_env.reward import exceeds
@@ -73,13 +73,12 @@ class ReLeQVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[A
         **kwargs: Any,
     ) -> None:
         self.closed = True  # until it is made: old versions of Gymnasium close what could not be made, too
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise ReLeQError(f"num_envs={num_envs!r} is not accepted; give a whole number from 1")
+        whole = check_whole("num_envs", num_envs, 1, "")
         mode = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
         check_choice("autoreset_mode", mode, [accepted.value for accepted in AutoresetMode])
         # Checks the arguments, holds what the episodes have in common, and draws them one by one.
         self._env = env = ReLeQEnv(problem, render_mode=None if render_mode == "human" else render_mode, **kwargs)
-        self.num_envs, self.render_mode = int(num_envs), render_mode
+        self.num_envs, self.render_mode = whole, render_mode
         self.autoreset_mode = AutoresetMode(mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.problem, self.decision, self.episode_steps = env.problem, env.decision, env.episode_steps

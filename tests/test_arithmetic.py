@@ -25,10 +25,12 @@ def settings() -> tuple[object, ...]:
         torch.get_default_dtype(),
         torch.get_float32_matmul_precision(),
         torch.backends.mkldnn.enabled,
+        (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32),
+        torch.get_default_device().type,
     )
 
 
-PINNED = (1, True, False, False, False, True, torch.float32, "highest", True)
+PINNED = (1, True, False, False, False, True, torch.float32, "highest", True, (False, True, False), "cpu")
 
 
 @contextlib.contextmanager
@@ -38,6 +40,8 @@ def changed(name: str) -> Iterator[None]:
         "threads": (torch.set_num_threads, 2, torch.get_num_threads()),
         "default dtype": (torch.set_default_dtype, torch.float64, torch.float32),
         "float32 precision": (torch.set_float32_matmul_precision, "medium", "highest"),
+        "cuDNN": (partial(setattr, torch.backends.cudnn, "benchmark"), True, False),
+        "device": (torch.set_default_device, "meta", None),
         "oneDNN": (partial(setattr, torch.backends.mkldnn, "enabled"), False, True),
     }
     contexts = {

@@ -2,7 +2,7 @@
 
 from releq_env.cost.bitops import bitops
 from releq_env.cost.energy import energy
-from releq_env.cost.matrix import CostModel, cost_matrix
+from releq_env.cost.matrix import CostModel, cheapest_share, cost_matrix
 from releq_env.cost.mean_bits import mean_bits
 from releq_env.cost.size import size
 from releq_env.cost.terms import CostTerms
@@ -17,4 +17,4 @@ COSTS: dict[str, CostModel] = {
 }
 """By name: `(layer, bits) -> cost`. Add one of your own and its name is accepted as `cost=`."""
 
-__all__ = ["COSTS", "CostModel", "CostTerms", "cost_matrix"]
+__all__ = ["COSTS", "CostModel", "CostTerms", "cheapest_share", "cost_matrix"]

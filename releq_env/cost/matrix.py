@@ -42,6 +42,11 @@ def cost_matrix(name: str, model: CostModel, layers: Sequence[LayerInfo], choice
     return costs
 
 
+def cheapest_share(costs: NDArray[np.float64]) -> float:
+    """Return the State of Quantization of the cheapest assignment, in (0, 1], of a cost matrix."""
+    return float(costs.min(axis=1).sum() / costs.max(axis=1).sum())
+
+
 def _padded(of_layer: tuple[int, ...], width: int) -> tuple[int, ...]:
     return of_layer + (of_layer[-1],) * (width - len(of_layer))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.devices import instruction_set, resolve_device, resolve_precision
-from releq_env.errors import ReLeQError, check_choice
+from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.quantization import QUANTIZERS, Quantizer, quantize
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import Data, channels_last, resident
@@ -28,7 +28,6 @@ ENGINE_VERSION = 2
 INFERENCE_BATCH = 500
 _PROBE = 16  # inputs on which a changed network is compared with the plain one
 _ROUNDING = 1e-3  # of what it computes, where sums are taken in another order
-_LARGEST = 2**63  # what torch takes as a seed
 
 
 class ShortRetraining:
@@ -69,10 +68,8 @@ class ShortRetraining:
         self.task = task
         self.pretrained = pretrained
         self.quantizer = quantizer
-        self.retrain_images = _whole(
-            "retrain_images", task.retraining.images if retrain_images is None else retrain_images
-        )
-        self.retrain_seed = _whole("retrain_seed", retrain_seed)
+        self.retrain_images = task.retraining.images if retrain_images is None else int(retrain_images)
+        self.retrain_seed = int(retrain_seed)
         self.data_root = data_root
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -119,7 +116,7 @@ class ShortRetraining:
     def reseeded(self, retrain_seed: int) -> "ShortRetraining":
         """Return the same with another retraining seed; the data are shared."""
         other = copy.copy(self)
-        other.retrain_seed = _whole("retrain_seed", retrain_seed)
+        other.retrain_seed = check_whole("retrain_seed", retrain_seed, 0)
         return other
 
     def check(self, bitwidths: Sequence[int]) -> None:
@@ -313,15 +310,9 @@ def check_arguments(quantizer: str, retrain_images: int | None, retrain_seed: in
     """
     check_choice("quantizer", quantizer, QUANTIZERS)
     if retrain_images is not None:
-        _whole("retrain_images", retrain_images)
-    _whole("retrain_seed", retrain_seed)
+        check_whole("retrain_images", retrain_images, 0)
+    check_whole("retrain_seed", retrain_seed, 0)
     resolve_precision(precision, resolve_device(device))
-
-
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < _LARGEST:
-        raise ReLeQError(f"{name}={value!r} is not accepted; give a whole number from 0 to 2**63 - 1")
-    return int(value.__index__())
 
 
 def _known(quantizer: Quantizer) -> list[str] | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import COSTS, CostTerms, cost_matrix
+from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix
 from releq_env.errors import ReLeQError, check_choice, check_fraction, short
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
@@ -26,6 +26,7 @@ from releq_env.tables import gather, npz
 from releq_env.tables.landscape import Answer, Landscape
 from releq_env.tables.layers import check_layers, plain_layers
 from releq_env.tables.records import check_records, check_table_choices
+from releq_env.tables.sensitivities import Sensitivities, parse
 from releq_env.tables.shipped import table_path
 from releq_env.workers.waiting import Assignment
 
@@ -282,6 +283,15 @@ class AccuracyTable:
         return tuple(seed for seed, lacks in zip(self.seeds, lacking, strict=True) if not lacks)
 
     @cached_property
+    def sensitivities(self) -> Sensitivities | None:
+        """How much each layer alone suffers at each bitwidth, by several proxies with what they cost; or `None`.
+
+        Raises:
+            ReLeQError: If what the file holds of it is damaged.
+        """
+        return parse(self.about.get("sensitivities"), self.num_layers)
+
+    @cached_property
     def digest(self) -> str:
         """A hash of what was measured."""
         content = hashlib.sha256()
@@ -394,8 +404,7 @@ class AccuracyTable:
         least = self.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
         check_fraction("min_relative_accuracy", least)
         costs = cost_matrix(cost, COSTS[cost], self.layers, choices)
-        cheapest = float(costs.min(axis=1).sum() / costs.max(axis=1).sum())
-        settings = RewardSettings(float(least), cheapest, self.released_constants)
+        settings = RewardSettings(float(least), cheapest_share(costs), self.released_constants)
         objective = make_objective(reward, settings, max_cost)
         values = self.values(seed)
         known = ~np.isnan(values)

@@ -1,5 +1,6 @@
 """Pre-trained full-precision networks: shipped with the package, or trained on first use and cached."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -55,7 +56,7 @@ class Pretrained:
         return {
             "weights": self.sha256,
             "architecture": architecture(self.network),
-            "outputs": outputs_sha256(self.network, self.input_shape),
+            "computes": behaviour_sha256(self.network, self.input_shape),
         }
 
 
@@ -64,17 +65,29 @@ def architecture(network: nn.Module) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", str(network))
 
 
-def outputs_sha256(network: nn.Module, input_shape: tuple[int, ...]) -> str:
-    """Return a hash of what a network on the CPU makes of a fixed batch of inputs, in its present mode.
+def behaviour_sha256(network: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """Return a hash of what a network on the CPU makes of a fixed batch, and of the gradients, in its present mode.
+
+    Of a copy: batch normalisation in training mode changes itself.
 
     Raises:
         ReLeQError: If that is not one tensor.
     """
-    with pinned_arithmetic(), seeded(0), torch.no_grad():
+    with pinned_arithmetic(), seeded(0):
+        network = copy.deepcopy(network)
         outputs = network(torch.randn(_PROBES, *input_shape))
-    if not isinstance(outputs, Tensor):
-        raise ReLeQError(f"{type(network).__name__} returns a {type(outputs).__name__}; it has to return one tensor")
-    return hashlib.sha256(outputs.float().numpy().tobytes()).hexdigest()
+        if not isinstance(outputs, Tensor):
+            kind = type(outputs).__name__
+            raise ReLeQError(f"{type(network).__name__} returns a {kind}; it has to return one tensor")
+        found = [outputs.detach()]
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if outputs.requires_grad:
+            scalar = (outputs.float() * torch.randn(outputs.shape)).sum()
+            found += [g for g in torch.autograd.grad(scalar, trained, allow_unused=True) if g is not None]
+    sha = hashlib.sha256()
+    for tensor in found:
+        sha.update(tensor.float().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None) -> Pretrained:
@@ -136,7 +149,7 @@ def _identity(task: Task, data_root: str | os.PathLike[str] | None) -> dict[str,
     network = task.untrained()
     return identity | {
         "architecture": architecture(network),
-        "outputs": [outputs_sha256(network.train(mode), task.dataset.input_shape) for mode in (False, True)],
+        "computes": [behaviour_sha256(network.train(mode), task.dataset.input_shape) for mode in (False, True)],
         "recipe": asdict(task.pretraining),
     }
 

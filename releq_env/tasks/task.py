@@ -5,13 +5,14 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
-from releq_env.errors import check_choice
+from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
 from releq_env.tasks.networks import SVHN8, DigitsNet, LeNet, SimpleNet
@@ -51,6 +52,11 @@ class PretrainingRecipe:
     shift: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
+        check_whole("epochs", self.epochs, 0)
+        check_whole("batch_size", self.batch_size, 1)
+
 
 @dataclass(frozen=True)
 class RetrainingRecipe:
@@ -65,6 +71,10 @@ class RetrainingRecipe:
     images: int
     batch_size: int = 128
     learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("images", self.images, 0)
+        check_whole("batch_size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,10 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     metric: Callable[[Tensor, Tensor], float] = top1_accuracy
     cache_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name:
+            raise ReLeQError(f"the task's name {self.name!r} is not a file's name; give one without a path")
 
     @property
     def network_name(self) -> str:

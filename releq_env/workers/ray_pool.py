@@ -13,6 +13,7 @@ import torch
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
+from releq_env.devices import instruction_set
 from releq_env.errors import ReLeQError
 from releq_env.retraining.data import Data
 from releq_env.retraining.short import ShortRetraining
@@ -75,7 +76,9 @@ class RayPool(WorkerPool["_Actor"]):
             # An actor has to fit into one GPU. Ray takes fractions of four digits.
             gpus = int(self._cluster_has("GPU")) or self._most()  # nodes with GPUs may be about to come
             share = int(1e4 / -(-self._most() // gpus)) / 1e4
-        return _Actor(retraining, data, share)
+        device = self._retraining.device
+        known = device.type == "cpu" or torch.cuda.is_available()
+        return _Actor(retraining, data, instruction_set(device) if known else None, share)
 
     def _answered(self) -> "Sequence[_Actor]":
         pending = {worker.pending: worker for worker in self._workers if worker.pending is not None}
@@ -144,11 +147,11 @@ class _Actor(Worker):
         node: The id of the node it runs on, once it has started.
     """
 
-    def __init__(self, retraining: Any, data: Any, num_gpus: float) -> None:
+    def __init__(self, retraining: Any, data: Any, instructions: str | None, num_gpus: float) -> None:
         # Spread: neighbours on one machine share its memory's bandwidth.
         options = {"num_cpus": 1, "num_gpus": num_gpus, "scheduling_strategy": "SPREAD"}
         actor_class: Any = ray.remote(_Remote)
-        self._actor: Any = actor_class.options(**options).remote(retraining, data)
+        self._actor: Any = actor_class.options(**options).remote(retraining, data, instructions)
         self.pending: Any = self._actor.node.remote()
         self.node: str | None = None
 
@@ -189,8 +192,9 @@ class _Actor(Worker):
 class _Remote:
     """The actor: measures in a process of its own, on any node."""
 
-    def __init__(self, retraining: ShortRetraining, data: "dict[str, _Packed]") -> None:
+    def __init__(self, retraining: ShortRetraining, data: "dict[str, _Packed]", instructions: str | None) -> None:
         self._retraining = retraining
+        self._expected = instructions
         retraining.device = torch.device(retraining.device.type)  # Ray shows it the one that it has
         retraining.adopt(Data(**{name: _unpacked(packed).to(retraining.device) for name, packed in data.items()}))
 
@@ -199,7 +203,14 @@ class _Remote:
         return ray.get_runtime_context().get_node_id()
 
     def measure(self, assignment: Assignment, retrain_seed: int) -> Measured | Failure:
-        """Measure an assignment."""
+        """Measure an assignment, but not with other instructions than the driver says it was measured with."""
+        own = instruction_set(self._retraining.device)
+        if self._expected not in (own, None):
+            message = (
+                f"a Ray node computes with {own}, this process with {self._expected}, and accuracies depend on it; "
+                "let the cluster have one kind of processor, and run where it is"
+            )
+            return Failure(message, "", wrong_input=True)
         return measured(self._retraining, assignment, retrain_seed)
 
 

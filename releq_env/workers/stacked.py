@@ -10,7 +10,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, check_whole
 from releq_env.quantization import QUANTIZERS
 from releq_env.retraining.data import Data
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
@@ -40,8 +40,8 @@ class StackedPool:
     """
 
     def __init__(self, retraining: ShortRetraining, most: int | None = None) -> None:
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ReLeQError(f"most={most!r} is not accepted; give a whole number from 1, or None for what fits")
+        if most is not None:
+            check_whole("most", most, 1, ", or None for what fits")
         self._retraining = retraining
         self._asked_for = most
         self._most: int | None = None

@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from releq_env.errors import ReLeQError, check_choice
+from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def check_parallel(parallel: str, workers: int | None) -> None:
         ReLeQError: If one is not accepted, or Ray is asked for and not installed.
     """
     check_choice("parallel", parallel, PARALLEL)
-    if workers is not None and (isinstance(workers, bool) or not hasattr(workers, "__index__") or workers < 1):
-        raise ReLeQError(f"workers={workers!r} is not accepted; give a whole number from 1, or None for one a core")
+    if workers is not None:
+        check_whole("workers", workers, 1, ", or None for one a core")
     if parallel == "ray" and importlib.util.find_spec("ray") is None:
         raise ReLeQError('parallel="ray" needs Ray; install it with: pip install "releq_env[distributed]"')
 

@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
 from releq_env.errors import ReLeQError
-from releq_env.tasks import TASKS, get_task
+from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, get_task
 from releq_env.tasks.task import top1_accuracy
 
 
@@ -38,3 +39,20 @@ def test_untrained_networks_follow_their_seed_and_leave_the_global_generator_alo
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PretrainingRecipe(epochs=-1), "epochs=-1 is not accepted; give a whole number from 0"),
+        (lambda: PretrainingRecipe(epochs=1, batch_size=0), "batch_size=0"),
+        (lambda: PretrainingRecipe(epochs=1, optimizer="adam"), "unknown optimizer 'adam'; choose one of: sgd, adamw"),
+        (lambda: RetrainingRecipe(images=10, batch_size=0), "batch_size=0"),
+        (lambda: RetrainingRecipe(images=1.5), "images=1.5"),
+        (lambda: replace(TASKS["digits"], name="../digits"), "'../digits' is not a file's name"),
+    ],
+    ids=range(6),
+)
+def test_what_cannot_be_trained_is_refused_at_once(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ReLeQError, match=message):
+        make()

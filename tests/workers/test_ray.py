@@ -20,7 +20,7 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator
 from releq_env.evaluation.live import live_source
 from releq_env.retraining.data import Data
-from releq_env.workers.loop import WorkerError
+from releq_env.workers.loop import Failure, WorkerError
 from releq_env.workers.waiting import Waiting
 from tests.conftest import ROOT
 
@@ -248,7 +248,7 @@ def test_actors_on_cuda_have_a_gpu_or_their_share(
     pool: Any = ray_pool.RayPool(OnCuda(), workers)  # type: ignore[arg-type]
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 9.0} | ({} if gpus is None else {"GPU": gpus}))
     monkeypatch.setattr(ray, "put", lambda value: value)
-    monkeypatch.setattr(ray_pool, "_Actor", lambda retraining, data, num_gpus: num_gpus)
+    monkeypatch.setattr(ray_pool, "_Actor", lambda retraining, data, instructions, num_gpus: num_gpus)
     assert (pool._most(), pool._start()) == (actors, share)
     assert gpus is None or int(gpus) * int(1.0 / share) >= actors  # none waits for a GPU
 
@@ -359,3 +359,14 @@ def process_free(session: int) -> bool:
     while processes_of(session) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not processes_of(session)
+
+
+def test_a_node_with_other_instructions_measures_nothing() -> None:
+    from releq_env.workers import ray_pool
+
+    live = live_source("digits", retrain_images=0).retraining
+    actor = ray_pool._Remote(live, ray_pool._packed(live.load()), "another processor")
+    answer = actor.measure((2, 2, 2, 2), 0)
+    assert isinstance(answer, Failure)
+    assert answer.wrong_input
+    assert "this process with another processor" in answer.message

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.tables.study.recipes import FIRST, RANKED, SECOND, SLOWER, TODAY, Recipe
+from benchmarks.tables.study.recipes import FINALISTS, FIRST, RANKED, SECOND, SLOWER, TODAY, Recipe
 from benchmarks.tables.study.rows import FOLDER, Job, Rows, joined
 from benchmarks.tables.study.training import FULL_PRECISION, FULL_PRECISION_BITS, LONG, LONG_EPOCHS
 from releq_env.files import replace_file
@@ -155,26 +155,25 @@ def ranked(
 def plan(chosen: Chosen) -> list[Job]:
     """Return all rows in the order in which they are measured, each once."""
 
-    def cifar(first: int, last: int) -> Iterator[Job]:
-        return ranked("cifar10", "lsq", chosen, RANKED[:3], 0, slice(first, last))
+    def finalists(task: str, seed: int, part: slice = slice(None)) -> Iterator[Job]:
+        return ranked(task, "lsq", chosen, FINALISTS, seed, part)
 
     blocks: list[Iterable[Job]] = [
-        screen("lsq", [*FIRST, *SLOWER], (0, 1)),
-        pool("cifar10", "lsq"),
-        cifar(0, 4),
-        screen("lsq", FIRST, (2, 3)),
-        cifar(4, 8),
-        screen("lsq", SECOND, (0,)),
-        cifar(8, 12),
-        screen("lsq", SECOND, (1,)),
-        cifar(12, 20),
-        screen("wrpn", FIRST, (0, 1)),
-        cifar(20, 40),
         pool("digits", "lsq"),
+        pool("cifar10", "lsq"),
+        pool("fashion-mnist", "lsq"),
+        finalists("digits", 0),
+        finalists("digits", 1),
+        finalists("cifar10", 0, slice(0, 20)),
+        finalists("fashion-mnist", 0, slice(0, 12)),
+        finalists("cifar10", 0),
+        finalists("fashion-mnist", 0),
+        screen("lsq", [*FIRST, *SLOWER], (0, 1)),
+        screen("lsq", FIRST, (2, 3)),
+        screen("lsq", SECOND, (0, 1)),
+        screen("wrpn", FIRST, (0, 1)),
         ranked("digits", "lsq", chosen, RANKED, 0),
         ranked("digits", "lsq", chosen, RANKED, 1),
-        pool("fashion-mnist", "lsq"),
-        ranked("fashion-mnist", "lsq", chosen, RANKED[:3], 0),
         screen("lsq", SECOND, (2, 3)),
         screen("wrpn", FIRST, (2, 3)),
         pool("cifar10", "wrpn"),

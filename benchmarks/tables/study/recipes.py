@@ -137,3 +137,6 @@ RANKED = [
     Recipe(distil=0.5, power=0.5, steps="log", step_rate=0.01),
 ]
 """Whose ranks are compared with those after long retraining; the first three before the others."""
+
+FINALISTS = [TODAY, replace(_MIXED, cap=1.0)]
+"""The recipe that the study began with, and the one that the screening left: ranked before the others."""
