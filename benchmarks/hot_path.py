@@ -10,7 +10,7 @@ file.
 
 import argparse
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from benchmarks.common.recording import RESULTS, positive, write
 from benchmarks.common.stand_ins import BATCH, BITS, NETWORKS, STEPS, random_task
 from releq_env.quantization import QUANTIZERS
 from releq_env.retraining.data import Data
+from releq_env.retraining.distillation import Loss
 from releq_env.retraining.fused import HalvingMaxPoolReLU
 from releq_env.retraining.short import ShortRetraining
 
@@ -80,10 +81,16 @@ class Profiled(ShortRetraining):
     profiled: profile
 
     def descend(
-        self, parameters: Sequence[Tensor], loss: Callable[[Tensor, Tensor], Tensor], data: Data, retrain_seed: int
+        self,
+        groups: Sequence[dict[str, Any]],
+        loss: Loss,
+        data: Data,
+        retrain_seed: int,
+        slowed: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
+        self.taught(data, self.batches(len(data.targets), retrain_seed), retrain_seed)  # kept for what follows
         with profile(activities=[ProfilerActivity.CPU]) as self.profiled, record_function("steps"):
-            super().descend(parameters, loss, data, retrain_seed)
+            super().descend(groups, loss, data, retrain_seed, slowed)
 
 
 def by_part(events: Sequence[torch.autograd.profiler_util.FunctionEventAvg]) -> dict[str, float]:

@@ -11,12 +11,14 @@ from agents.report.summary import Candidate
 from agents.run.folder import RunFolder, recorded
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.workers.waiting import Assignment
+from releq_env.seeds import each_seed
 
 BEST = 5
 SEEDS = 2
 
 
-def confirm(folder: RunFolder, problem: Problem) -> list[Candidate]:
+def confirm(folder: RunFolder, problem: Problem, recommended: Assignment | None = None) -> list[Candidate]:
     """Return the best assignments found, best first, then the uniform ones, as found and as confirmed.
 
     None of this counts as a distinct evaluation of the run. Where accuracies have no retraining seed there is
@@ -25,18 +27,22 @@ def confirm(folder: RunFolder, problem: Problem) -> list[Candidate]:
     Args:
         folder: The run's folder.
         problem: What was searched.
+        recommended: Looked at, too, after the best.
     """
     evaluator, source = problem.evaluator, problem.evaluator.source
     seed = source.retrain_seed
-    evaluations = sorted(map(recorded, folder.rows), key=problem.merit, reverse=True)[:BEST]
+    last = max(each_seed(seed))
+    everything = sorted(map(recorded, folder.rows), key=problem.merit, reverse=True)
+    evaluations = everything[:BEST]
     kept = [evaluation for evaluation in evaluations if problem.keeps_max_cost(evaluation.bitwidths)]
     found = kept or evaluations[:1]
+    found += [each for each in everything if each.bitwidths == recommended and each not in found]
     watched = sys.stderr.isatty()
     uniform = {assignment: evaluator.lookup(assignment) for assignment in problem.uniform()}
     missing = [assignment for assignment, known in uniform.items() if known is None]
     measured = iter(evaluator.reseeded(seed).evaluate_many(missing, progress=watched))
     as_found = found + [next(measured) if known is None else known for known in uniform.values()]
-    unseen = [other for other in range(seed + 1, seed + 1 + SEEDS) if source.reseeded(other) is not source]
+    unseen = [other for other in range(last + 1, last + 1 + SEEDS) if source.reseeded(other) is not source]
     if unseen:
         print("measuring the best and the uniform assignments again, with unseen retraining seeds ...", flush=True)
     again = [

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from releq_env.quantization import quantize
-from releq_env.retraining.data import Data
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import get_task, load_pretrained
 
 _INFERENCE_BATCH = 500
+_STEP_RATE = 0.01
 
 
 class Pair(NamedTuple):
@@ -43,13 +43,24 @@ def plain_accuracy(fast: ShortRetraining, bitwidths: Sequence[int], seed: int) -
     names = [layer.name for layer in fast.pretrained.layers]
     network = quantize(fast.pretrained.network, names, bitwidths, fast.quantizer)
     network.eval()  # no dropout; neither network has batch normalisation
-    optimizer = torch.optim.Adam(network.parameters(), lr=fast.learning_rate)
-    batches = _batches(fast, len(targets), seed)
-    for step, batch in enumerate(batches):
-        optimizer.param_groups[0]["lr"] = fast.learning_rate * (1.0 - step / len(batches))
+    rates = dict.fromkeys(network.parameters(), fast.learning_rate)
+    for name, bits in zip(names, bitwidths, strict=True):
+        layer = network.get_submodule(name)
+        rates |= dict.fromkeys(layer.parameters(), fast.learning_rate * min(1.0, 2.0 / bits))
+        rates |= {step: _STEP_RATE for key, step in layer.named_parameters() if key.endswith("log_step")}
+    optimizer = torch.optim.Adam([{"params": [parameter], "lr": rate} for parameter, rate in rates.items()])
+    batches = fast.batches(len(targets), seed)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / len(batches))
+    share = fast.task.retraining.distillation
+    for batch in batches:
+        with torch.no_grad():
+            teacher = fast.pretrained.network(inputs[batch]).softmax(dim=1)
         optimizer.zero_grad()
-        F.cross_entropy(network(inputs[batch]), targets[batch]).backward()
+        outputs = network(inputs[batch])
+        hard, soft = F.cross_entropy(outputs, targets[batch]), F.cross_entropy(outputs, teacher)
+        ((1.0 - share) * hard + share * soft).backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         predicted = torch.cat([network(piece).argmax(dim=1) for piece in validation.split(_INFERENCE_BATCH)])
     return (predicted == validation_targets).float().mean(dtype=torch.float64).item()
@@ -66,16 +77,3 @@ def _plain_data(fast: ShortRetraining) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     training, validation = fast.task.dataset.load(fast.data_root)
     normalize = fast.task.dataset.normalize
     return normalize(training.inputs), training.targets, normalize(validation.inputs), validation.targets
-
-
-def _batches(fast: ShortRetraining, size: int, seed: int) -> list[Tensor]:
-    """Return the indices of the engine's batches: what it is given where the inputs are their own indices."""
-    indices, batches = torch.arange(size), []
-    idle = torch.zeros(1, requires_grad=True)
-
-    def note(inputs: Tensor, targets: Tensor) -> Tensor:
-        batches.append(inputs)
-        return idle.sum()
-
-    fast.descend([idle], note, Data(indices, indices, indices, indices), seed)
-    return batches

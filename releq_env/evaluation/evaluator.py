@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from releq_env.errors import ReLeQError, short
 from releq_env.evaluation.cache import EvaluationCache, Keys
 from releq_env.evaluation.source import Source
+from releq_env.seeds import Seed
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 
@@ -179,7 +180,7 @@ class Evaluator:
                     self._recorded[evaluation.bitwidths] = evaluation
                 self._keep(evaluation, keys)
 
-    def reseeded(self, retrain_seed: int) -> "Evaluator":
+    def reseeded(self, retrain_seed: Seed) -> "Evaluator":
         """Return an evaluator with another retraining seed and counters of its own; it shares cache and workers."""
         return Evaluator(self.source.reseeded(retrain_seed), self.cache)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from numbers import Real
 
 from releq_env.errors import ReLeQError, short
+from releq_env.seeds import Seed
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 
@@ -53,7 +54,7 @@ class FunctionSource:
                 )
             yield assignment, Measured(float(accuracy), time.perf_counter() - start)
 
-    def reseeded(self, retrain_seed: int) -> "FunctionSource":
+    def reseeded(self, retrain_seed: Seed) -> "FunctionSource":
         """Return itself: nothing is retrained."""
         return self
 

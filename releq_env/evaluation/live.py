@@ -8,6 +8,7 @@ from releq_env.errors import ReLeQError
 from releq_env.layer_info import LayerInfo
 from releq_env.quantization import QUANTIZERS, with_scales
 from releq_env.retraining.short import ShortRetraining, check_arguments
+from releq_env.seeds import Seed
 from releq_env.tasks import Task, get_task, load_pretrained
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 from releq_env.workers.ways import PARALLEL, Pool, check_parallel, make_pool
@@ -31,7 +32,7 @@ class LiveSource:
     """
 
     def __init__(self, retraining: ShortRetraining, parallel: str = "processes", workers: int | None = None) -> None:
-        _check_way(parallel, workers, retraining.quantizer)
+        check_way(parallel, workers, retraining.quantizer)
         self.retraining = retraining
         self.layers: tuple[LayerInfo, ...] = with_scales(retraining.pretrained.layers, retraining.quantizer)
         self._parallel = parallel
@@ -55,7 +56,7 @@ class LiveSource:
         return None if known is None else known | {"parallel": PARALLEL[self._parallel].key}
 
     @property
-    def retrain_seed(self) -> int:
+    def retrain_seed(self) -> Seed:
         """Seed of the retraining."""
         return self.retraining.retrain_seed
 
@@ -67,7 +68,7 @@ class LiveSource:
         """Take what waits and yield it with its accuracy, in the order in which it is ready."""
         return self._made_pool().measure(waiting, self.retrain_seed)
 
-    def reseeded(self, retrain_seed: int) -> "LiveSource":
+    def reseeded(self, retrain_seed: Seed) -> "LiveSource":
         """Return the same with another retraining seed; data and workers are shared."""
         other = LiveSource(self.retraining.reseeded(retrain_seed), self._parallel, self._workers)
         other._pool, other._pool_of = self._made_pool(), self._pool_of
@@ -89,7 +90,7 @@ def live_source(
     *,
     quantizer: str = "lsq",
     retrain_images: int | None = None,
-    retrain_seed: int = 0,
+    retrain_seed: Seed = 0,
     data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     precision: str = "auto",
@@ -104,7 +105,7 @@ def live_source(
         task: A name in `releq_env.tasks.TASKS`, or a task.
         quantizer: A name in `releq_env.quantization.QUANTIZERS`.
         retrain_images: Budget of a retraining in images; 0 is post-training quantization, `None` the task's default.
-        retrain_seed: Seeds the order of the images.
+        retrain_seed: Seeds the order of the images; a tuple is several, whose accuracies are averaged.
         data_root: See `releq_env.paths.data_folder`.
         device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
         precision: `"auto"`, `"fp32"` or `"bf16"`.
@@ -116,7 +117,7 @@ def live_source(
     """
     task = get_task(task)
     check_arguments(quantizer, retrain_images, retrain_seed, device, precision)
-    _check_way(parallel, workers, quantizer)
+    check_way(parallel, workers, quantizer)
     pretrained = load_pretrained(task, data_root)
     retraining = ShortRetraining(
         task, pretrained, quantizer, retrain_images, retrain_seed, data_root, device, precision
@@ -124,7 +125,8 @@ def live_source(
     return LiveSource(retraining, parallel, workers)
 
 
-def _check_way(parallel: str, workers: int | None, quantizer: str) -> None:
+def check_way(parallel: str, workers: int | None, quantizer: str) -> None:
+    """Raise `ReLeQError` if a way to measure several at once is not accepted, or not for a quantizer."""
     check_parallel(parallel, workers)
     if parallel == "stacked" and QUANTIZERS[quantizer].stacked is None:
         able = [name for name, entry in QUANTIZERS.items() if entry.stacked is not None]

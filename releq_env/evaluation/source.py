@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping
 from typing import Protocol, runtime_checkable
 
+from releq_env.seeds import Seed
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 
@@ -24,7 +25,7 @@ class Source(Protocol):
         ...
 
     @property
-    def retrain_seed(self) -> int:
+    def retrain_seed(self) -> Seed:
         """Seed of the retraining; 0 where nothing is retrained."""
         ...
 
@@ -36,7 +37,7 @@ class Source(Protocol):
         """Take what waits and yield it with its accuracy, in the order in which it is ready."""
         ...
 
-    def reseeded(self, retrain_seed: int) -> "Source":
+    def reseeded(self, retrain_seed: Seed) -> "Source":
         """Return the same with another retraining seed; itself where there is none."""
         ...
 

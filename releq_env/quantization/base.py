@@ -38,7 +38,12 @@ class WeightQuantizer(nn.Module):
     Args:
         weight: The full-precision weight, shape `(n, ...)`.
         bits: Bitwidth of the codes.
+
+    Attributes:
+        own_rate: Initial learning rate of what it trains itself; `None` is that of the weights.
     """
+
+    own_rate: float | None = None
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__()

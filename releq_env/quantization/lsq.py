@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from releq_env.quantization.base import SMALLEST_STEP, Codes, WeightQuantizer, per_candidate, per_channel, spread
 
+OWN_RATE = 0.01
+"""Initial learning rate of the logarithm of a step, in Adam."""
+
 
 def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
     """Return the quantizer `lsq` of a weight, shape `(n, ...)`, and a bitwidth, 1 to 8."""
@@ -17,19 +20,31 @@ def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
 class LSQ(WeightQuantizer):
     """Codes `-n .. n` times a learned step, 2 to 8 bits, with `n = 2**(bits-1) - 1`.
 
-    Differs from the paper: symmetric, and one step an output channel. A step starts at
-    `2 mean|w| / sqrt(n)` and its gradient is scaled by `1 / sqrt(weights per channel * n)`.
+    Differs from the paper: symmetric, one step an output channel, and trained is not the step but the logarithm
+    of its ratio to its start, at a rate of its own: a step moves by a share of its size, and cannot cross
+    zero, which would kill its channel. A step starts at `2 mean|w| / sqrt(n)`; its gradient is scaled by
+    `1 / sqrt(weights per channel * n)`.
 
     Attributes:
-        step: Trainable, shape `(n_channels,)`.
+        start: The steps before training, shape `(n_channels,)`.
+        log_step: Trainable, shape `(n_channels,)`: `step = start * exp(log_step)`.
     """
+
+    start: Tensor
+    own_rate = OWN_RATE
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits)
         self.n = 2 ** (bits - 1) - 1
         rows = weight.detach().flatten(1)
-        self.step = nn.Parameter(2.0 * rows.abs().mean(dim=1) / self.n**0.5)
+        self.register_buffer("start", 2.0 * rows.abs().mean(dim=1) / self.n**0.5)
+        self.log_step = nn.Parameter(torch.zeros_like(self.start))
         self.gradient_scale = (rows.shape[1] * self.n) ** -0.5
+
+    @property
+    def step(self) -> Tensor:
+        """The step sizes, shape `(n_channels,)`."""
+        return self.start * torch.exp(self.log_step)
 
     def forward(self, weight: Tensor) -> Tensor:
         quantized: Tensor = _LearnedStep.apply(weight, self.step, self.n, self.gradient_scale)
@@ -66,9 +81,12 @@ class StackedLSQ(nn.Module):
         bits: K bitwidths.
 
     Attributes:
-        step: Trainable, shape `(K, n_channels)`. It means nothing where there is 1 bit, and stays.
+        start: As in `LSQ`, shape `(K, n_channels)`.
+        log_step: Trainable, shape `(K, n_channels)`. It means nothing where there is 1 bit, and stays.
     """
 
+    own_rate = OWN_RATE
+    start: Tensor
     n: Tensor
     gradient_scale: Tensor
     binary: Tensor
@@ -78,7 +96,8 @@ class StackedLSQ(nn.Module):
         rows = stack.detach().flatten(2)
         levels = [2 ** (b - 1) - 1 if b > 1 else 1 for b in bits]
         roots = rows.new_tensor([n**0.5 for n in levels]).unsqueeze(1)
-        self.step = nn.Parameter(2.0 * rows.abs().mean(dim=2) / roots)
+        self.register_buffer("start", 2.0 * rows.abs().mean(dim=2) / roots)
+        self.log_step = nn.Parameter(torch.zeros_like(self.start))
         scales = [(rows.shape[2] * n) ** -0.5 for n in levels]
         self.register_buffer("gradient_scale", rows.new_tensor(scales).unsqueeze(1))
         # No weight is outside the range of 1 bit: its gradient always passes.
@@ -86,6 +105,11 @@ class StackedLSQ(nn.Module):
         self.register_buffer("n", per_candidate(ranges, stack))
         self.register_buffer("binary", torch.tensor([b == 1 for b in bits], device=stack.device))
         self._any_binary = 1 in bits
+
+    @property
+    def step(self) -> Tensor:
+        """The step sizes, shape `(K, n_channels)`."""
+        return self.start * torch.exp(self.log_step)
 
     def forward(self, stack: Tensor) -> Tensor:
         binary = self.binary if self._any_binary else None

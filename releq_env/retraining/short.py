@@ -18,11 +18,14 @@ from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.quantization import QUANTIZERS, Quantizer, quantize
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import Data, channels_last, resident
+from releq_env.retraining.distillation import Loss, Teacher, distilled_loss
 from releq_env.retraining.fused import fuse
 from releq_env.retraining.neighbours import Pair, neighbours, unchanged
+from releq_env.retraining.rates import parameter_groups
+from releq_env.seeds import Seed, check_seed, each_seed
 from releq_env.tasks import Pretrained, Task
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
 
 INFERENCE_BATCH = 500
@@ -44,7 +47,7 @@ class ShortRetraining:
         pretrained: The task's full-precision network.
         quantizer: A name in `releq_env.quantization.QUANTIZERS`.
         retrain_images: Budget in images; 0 is post-training quantization, `None` the task's default.
-        retrain_seed: Seeds the order of the images.
+        retrain_seed: Seeds the order of the images; of a tuple the mean accuracy is taken.
         data_root: See `releq_env.paths.data_folder`.
         device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
         precision: `"auto"`, `"fp32"` or `"bf16"`.
@@ -59,7 +62,7 @@ class ShortRetraining:
         pretrained: Pretrained,
         quantizer: str = "lsq",
         retrain_images: int | None = None,
-        retrain_seed: int = 0,
+        retrain_seed: Seed = 0,
         data_root: str | os.PathLike[str] | None = None,
         device: str = "cpu",
         precision: str = "auto",
@@ -69,7 +72,7 @@ class ShortRetraining:
         self.pretrained = pretrained
         self.quantizer = quantizer
         self.retrain_images = task.retraining.images if retrain_images is None else int(retrain_images)
-        self.retrain_seed = int(retrain_seed)
+        self.retrain_seed = check_seed("retrain_seed", retrain_seed)
         self.data_root = data_root
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -77,7 +80,8 @@ class ShortRetraining:
 
     def __getstate__(self) -> dict[str, object]:
         # A copy in another process loads its own data, and may not know of a quantizer that was registered here.
-        return self.__dict__ | {"_data": None, "_entry": QUANTIZERS[self.quantizer]}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_teacher", "_pairs")}
+        return kept | {"_data": None, "_entry": QUANTIZERS[self.quantizer]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         QUANTIZERS.setdefault(state["quantizer"], state.pop("_entry"))
@@ -103,20 +107,20 @@ class ShortRetraining:
             "torch": torch.__version__.split("+")[0],
             "task": task,
             "network": self.pretrained.identity,
-            "retraining": [self.task.retraining.batch_size, self.learning_rate],
+            "retraining": [self.task.retraining.batch_size, self.learning_rate, self.task.distilled],
             "quantizer": [self.quantizer, *quantizer],
             "retrain_images": self.retrain_images,
-            "retrain_seed": self.retrain_seed,
+            "retrain_seed": list(self.retrain_seed) if isinstance(self.retrain_seed, tuple) else self.retrain_seed,
             "precision": str(self.dtype),
             "device": self.device.type,
             "instructions": instruction_set(self.device),
             "threads": 1,
         }
 
-    def reseeded(self, retrain_seed: int) -> "ShortRetraining":
+    def reseeded(self, retrain_seed: Seed) -> "ShortRetraining":
         """Return the same with another retraining seed; the data are shared."""
         other = copy.copy(self)
-        other.retrain_seed = check_whole("retrain_seed", retrain_seed, 0)
+        other.retrain_seed = check_seed("retrain_seed", retrain_seed)
         return other
 
     def check(self, bitwidths: Sequence[int]) -> None:
@@ -135,7 +139,7 @@ class ShortRetraining:
                     f"support; choose from {', '.join(map(str, supported))}"
                 )
 
-    def measure(self, bitwidths: Sequence[int], retrain_seed: int | None = None) -> tuple[float, float]:
+    def measure(self, bitwidths: Sequence[int], retrain_seed: Seed | None = None) -> tuple[float, float]:
         """Retrain and measure one assignment.
 
         Args:
@@ -143,8 +147,8 @@ class ShortRetraining:
             retrain_seed: Another seed than its own.
 
         Returns:
-            Validation accuracy in [0, 1], and the seconds it took. Diverged retraining gives a low
-            accuracy, not an error.
+            Validation accuracy in [0, 1], the mean over the seeds, and the seconds it took. Diverged
+            retraining gives a low accuracy, not an error.
 
         Raises:
             ReLeQError: If the assignment is not accepted, or the data are not to be had.
@@ -152,18 +156,25 @@ class ShortRetraining:
         self.check(bitwidths)
         with pinned_arithmetic():
             data = self.load()
+            seeds = each_seed(self.retrain_seed if retrain_seed is None else retrain_seed)
+            if not self.retrain_images:
+                seeds = seeds[:1]  # nothing is drawn
             start = time.perf_counter()
-            network = self.prepared(bitwidths)
-            if self.retrain_images:
-                seed = self.retrain_seed if retrain_seed is None else retrain_seed
-                self.descend(
-                    [p for p in network.parameters() if p.requires_grad],
-                    lambda inputs, targets: self.task.loss(self.outputs(network, inputs), targets),
-                    data,
-                    seed,
-                )
-            accuracy = self._accuracy(network, data)
-            return accuracy, time.perf_counter() - start
+            accuracies = [self._measured(bitwidths, data, seed) for seed in seeds]
+            return sum(accuracies) / len(accuracies), time.perf_counter() - start
+
+    def _measured(self, bitwidths: Sequence[int], data: Data, seed: int) -> float:
+        network = self.prepared(bitwidths)
+        if self.retrain_images:
+            layers = dict(zip((layer.name for layer in self.pretrained.layers), bitwidths, strict=True))
+            loss_of = distilled_loss(self.task)
+            self.descend(
+                parameter_groups(network, layers, self.learning_rate),
+                lambda inputs, targets, teacher: loss_of(self.outputs(network, inputs), targets, teacher),
+                data,
+                seed,
+            )
+        return self._accuracy(network, data)
 
     def load(self) -> Data:
         """Load the data, once. Raises `ReLeQError` if they are not to be had."""
@@ -192,24 +203,54 @@ class ShortRetraining:
         self._data = data
 
     def descend(
-        self, parameters: Sequence[Tensor], loss: Callable[[Tensor, Tensor], Tensor], data: Data, retrain_seed: int
+        self,
+        groups: Sequence[dict[str, Any]],
+        loss: Loss,
+        data: Data,
+        retrain_seed: int,
+        slowed: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
-        """Train by the recipe: Adam on one batch after the other, its learning rate falling to zero.
+        """Train by the recipe: Adam on one batch after the other, its learning rates falling to zero.
 
         Args:
-            parameters: What is trained, in place.
-            loss: (inputs, targets) of a batch -> what is to become small.
+            groups: What is trained, in place, as Adam's parameter groups.
+            loss: (inputs, targets, the full-precision network's outputs or `None`) of a batch -> what is to become
+                small.
             data: The inputs.
             retrain_seed: Seeds their order.
+            slowed: Parameters whose elements learn at rates of their own, with what their group's is multiplied by.
         """
-        rate = self.learning_rate
-        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+        optimizer = torch.optim.Adam(groups, fused=True)
+        rates = [group["lr"] for group in optimizer.param_groups]
         batches = self.batches(len(data.targets), retrain_seed)
+        taught = self.taught(data, batches, retrain_seed)
         for step, batch in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = rate * (1.0 - step / len(batches))
-            loss(channels_last(data.inputs[batch]), data.targets[batch]).backward()
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (1.0 - step / len(batches))
+            teacher = None if taught is None else taught(batch)
+            loss(channels_last(data.inputs[batch]), data.targets[batch], teacher).backward()
+            before = [parameter.detach().clone() for parameter, _ in slowed]
             optimizer.step()
             optimizer.zero_grad()
+            for start, (parameter, factor) in zip(before, slowed, strict=True):
+                parameter.data = torch.lerp(start, parameter.data, factor)
+
+    def taught(self, data: Data, batches: Sequence[Tensor], retrain_seed: int) -> Callable[[Tensor], Tensor] | None:
+        """Return what gives the full-precision network's outputs for the inputs of a batch, if they are wanted."""
+        if self.task.distilled == 0.0:
+            return None
+        whole = self.retrain_images >= len(data.targets)  # all inputs, whatever the seed
+        return self._teacher.of(data.inputs, batches, None if whole else (self.retrain_images, retrain_seed))
+
+    @functools.cached_property
+    def _teacher(self) -> Teacher:
+        network = self._placed(copy.deepcopy(self.pretrained.network))
+
+        @torch.no_grad()
+        def outputs(inputs: Tensor) -> Tensor:
+            return self.outputs(network, channels_last(inputs))
+
+        return Teacher(outputs, INFERENCE_BATCH)
 
     def batches(self, size: int, retrain_seed: int) -> list[Tensor]:
         """Return the indices of one batch after the other until the budget is used up.
@@ -302,7 +343,9 @@ class ShortRetraining:
         return self.accuracy(torch.cat(outputs), data)
 
 
-def check_arguments(quantizer: str, retrain_images: int | None, retrain_seed: int, device: str, precision: str) -> None:
+def check_arguments(
+    quantizer: str, retrain_images: int | None, retrain_seed: Seed, device: str, precision: str
+) -> None:
     """Check arguments of `ShortRetraining`, before there is a network.
 
     Raises:
@@ -311,7 +354,7 @@ def check_arguments(quantizer: str, retrain_images: int | None, retrain_seed: in
     check_choice("quantizer", quantizer, QUANTIZERS)
     if retrain_images is not None:
         check_whole("retrain_images", retrain_images, 0)
-    check_whole("retrain_seed", retrain_seed, 0)
+    check_seed("retrain_seed", retrain_seed)
     resolve_precision(precision, resolve_device(device))
 
 

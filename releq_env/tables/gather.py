@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.cache import EvaluationCache, Keys
@@ -46,12 +46,19 @@ def from_cache(path: str | os.PathLike[str], problem: "Problem", seeds: Sequence
             f"{problem.name} has {size} assignments, and at most {_LARGEST_SPACE} are looked up; narrow it with "
             "problem.replace(bitwidths=...)"
         )
-    source = problem.evaluator.source
+    if seeds is None:
+        seeds = _single(problem.evaluator.source.retrain_seed)
     cache = EvaluationCache(path)
     try:
-        return list(_looked_up(cache, problem, [source.retrain_seed] if seeds is None else seeds))
+        return list(_looked_up(cache, problem, seeds))
     finally:
         cache.close()
+
+
+def _single(seed: Any) -> list[int]:
+    if isinstance(seed, tuple | list):
+        raise ReLeQError(f"these accuracies are means over the seeds {tuple(seed)}; a table has those of single seeds")
+    return [int(seed or 0)]
 
 
 def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int]) -> Iterator[Found]:
@@ -77,7 +84,7 @@ def from_run(folder: str | os.PathLike[str]) -> tuple[list[Found], float]:
     path = Path(folder).expanduser()
     try:
         config = json.loads((path / "config.json").read_text())
-        seed = int((config["accuracy_depends_on"] or {}).get("retrain_seed") or 0)
+        (seed,) = _single((config["accuracy_depends_on"] or {}).get("retrain_seed"))
         text = (path / "evaluations.csv").read_text()
         rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # a kill may have cut the last one
         found = [Found(tuple(map(int, row["bitwidths"].split())), seed, float(row["accuracy"])) for row in rows]

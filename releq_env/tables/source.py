@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from releq_env.errors import check_choice
+from releq_env.seeds import Seed
 from releq_env.tables.table import AccuracyTable
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
@@ -74,7 +75,7 @@ class TableSource:
                 found = self._nearest(assignment)
             yield assignment, Measured(found, 0.0)
 
-    def reseeded(self, retrain_seed: int) -> "TableSource":
+    def reseeded(self, retrain_seed: Seed) -> "TableSource":
         """Return the same with another seed; itself if the table does not have it for all its assignments."""
         if self.seed is None or retrain_seed not in self.table.whole_seeds:
             return self

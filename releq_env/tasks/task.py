@@ -15,6 +15,7 @@ from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
+from releq_env.tasks.losses import soft_cross_entropy
 from releq_env.tasks.networks import SVHN8, DigitsNet, LeNet, SimpleNet
 
 
@@ -60,21 +61,26 @@ class PretrainingRecipe:
 
 @dataclass(frozen=True)
 class RetrainingRecipe:
-    """How a quantized copy is retrained for a short while: Adam, learning rate falling to zero.
+    """How a quantized copy is retrained for a short while: Adam, learning rates falling to zero.
 
     Attributes:
         images: Default budget, in examples seen (more than the training part has: several epochs).
         batch_size: Examples a step.
         learning_rate: Initial learning rate; `None` is the quantizer's own.
+        distillation: Share of the loss that comes from the outputs of the full-precision network, in [0, 1];
+            the rest is the task's loss.
     """
 
     images: int
     batch_size: int = 128
     learning_rate: float | None = None
+    distillation: float = 0.5
 
     def __post_init__(self) -> None:
         check_whole("images", self.images, 0)
         check_whole("batch_size", self.batch_size, 1)
+        if isinstance(self.distillation, str) or not 0.0 <= self.distillation <= 1.0:
+            raise ReLeQError(f"distillation={self.distillation!r} is not accepted; give a share in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,9 @@ class Task:
         loss: `(outputs, targets) -> scalar` that training makes small; outputs are float32.
         metric: `(outputs, targets) -> float` in [0, 1], larger is better: the accuracy, over the whole
             validation part.
+        distillation: `(outputs, teacher_outputs) -> scalar` that is small where a network's outputs are those of
+            the full-precision one. `None`: cross-entropy with its probabilities where the loss is torch's
+            cross-entropy; elsewhere nothing is distilled.
         cache_key: A name for what cannot be told from others by itself: a loss or metric that is not
             torch's. To be changed with it. Without one nothing measured of such a task is kept on disk.
     """
@@ -105,11 +114,22 @@ class Task:
     released_constants: ReleasedConstants = LENET_CONSTANTS
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     metric: Callable[[Tensor, Tensor], float] = top1_accuracy
+    distillation: Callable[[Tensor, Tensor], Tensor] | None = None
     cache_key: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:
             raise ReLeQError(f"the task's name {self.name!r} is not a file's name; give one without a path")
+
+    @property
+    def soft_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """What `distillation` stands for; `None` if nothing is distilled."""
+        return soft_cross_entropy if self.distillation is None and self.loss is F.cross_entropy else self.distillation
+
+    @property
+    def distilled(self) -> float:
+        """Share of the retraining's loss that comes from the full-precision network, in [0, 1]."""
+        return 0.0 if self.soft_loss is None else self.retraining.distillation
 
     @property
     def network_name(self) -> str:
@@ -129,7 +149,7 @@ class Task:
     def identity(self, data_root: str | os.PathLike[str] | None = None) -> dict[str, object] | None:
         """Return what its accuracies depend on besides network and recipes, JSON-able.
 
-        `None` if its loss or metric cannot be told from others, and no `cache_key` says which they are.
+        `None` if its loss, metric or distillation cannot be told from others, and no `cache_key` says which they are.
 
         Args:
             data_root: Where the data are, should they have to be hashed.
@@ -138,6 +158,8 @@ class Task:
             ReLeQError: If they have to be, and cannot be read.
         """
         functions = {"loss": _known(self.loss), "metric": _known(self.metric)}
+        if self.distillation is not None:
+            functions["distillation"] = _known(self.distillation)
         if None in functions.values() and self.cache_key is None:
             return None
         return {"data": self.dataset.fingerprint(data_root), **functions, "cache_key": self.cache_key}
@@ -158,7 +180,7 @@ def _known(function: Callable[..., object]) -> str | None:
         if name is None or not all(isinstance(value, bool | int | float | str | None) for value in arguments):
             return None
         return f"{name}{function.args}{sorted(function.keywords.items())}"
-    if function is top1_accuracy or any(function is known for known in vars(F).values()):
+    if function in (top1_accuracy, soft_cross_entropy) or any(function is known for known in vars(F).values()):
         return _name(function)
     return None
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from releq_env.errors import ReLeQError
 from releq_env.retraining.short import ShortRetraining
+from releq_env.seeds import Seed
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 _DEATHS = 2  # of workers under one assignment, after which it is not tried again
@@ -53,7 +54,7 @@ class Worker(ABC):
         """Whether it still runs."""
 
     @abstractmethod
-    def begin(self, assignment: Assignment, retrain_seed: int) -> None:
+    def begin(self, assignment: Assignment, retrain_seed: Seed) -> None:
         """Have an assignment measured."""
 
     @abstractmethod
@@ -100,7 +101,7 @@ class WorkerPool(ABC, Generic[W]):
         self._proven = False  # has a worker ever answered?
         self._measuring = threading.Lock()  # held while workers have assignments
 
-    def measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         """Yield what waits with its accuracy and seconds, in the order in which it finishes.
 
         An assignment whose worker dies is tried once more, by another worker.
@@ -124,7 +125,7 @@ class WorkerPool(ABC, Generic[W]):
         """End the workers. They start again at the next use."""
         self._dismiss(list(self._workers))
 
-    def _measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def _measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         """Measure what waits, by workers, unless they measure for somebody else: answers would be mixed up."""
         if not self._measuring.acquire(blocking=False):
             raise ReLeQError("these workers are still measuring; let that evaluate_many end before another begins")
@@ -133,7 +134,7 @@ class WorkerPool(ABC, Generic[W]):
         finally:
             self._measuring.release()
 
-    def _handed_out(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def _handed_out(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         self._dismiss([worker for worker in self._workers if worker.assignment])  # left by a second Ctrl-C
         deaths: Counter[Assignment] = Counter()
         try:
@@ -186,7 +187,7 @@ class WorkerPool(ABC, Generic[W]):
     def _answered(self) -> Sequence[W]:
         """Wait until a worker has answered or died, and return those that have and were measuring."""
 
-    def _occupy(self, waiting: Waiting, retrain_seed: int) -> bool:
+    def _occupy(self, waiting: Waiting, retrain_seed: Seed) -> bool:
         """Give idle workers something to do, starting those that are missing; return whether to go on."""
         if len(waiting):
             self._dismiss([worker for worker in self._workers if worker.idle and not worker.alive])
@@ -212,7 +213,7 @@ def _lost(deaths: Counter[Assignment]) -> list[Assignment]:
     return [assignment for assignment, count in deaths.items() if count >= _DEATHS]
 
 
-def measured(retraining: ShortRetraining, assignment: Assignment, retrain_seed: int) -> Measured | Failure:
+def measured(retraining: ShortRetraining, assignment: Assignment, retrain_seed: Seed) -> Measured | Failure:
     """Measure an assignment, in a worker. Whatever it raises is for the other side to judge."""
     try:
         return Measured(*retraining.measure(assignment, retrain_seed))

@@ -13,6 +13,7 @@ import torch.multiprocessing  # noqa: F401  # teaches multiprocessing to pass te
 from releq_env.devices import cores
 from releq_env.retraining.data import Data
 from releq_env.retraining.short import ShortRetraining
+from releq_env.seeds import Seed
 from releq_env.workers.loop import Failure, StartError, Worker, WorkerPool, measured
 from releq_env.workers.main_module import UNGUARDED, check_main
 from releq_env.workers.waiting import Assignment, Measured, Waiting
@@ -34,7 +35,7 @@ class ProcessPool(WorkerPool["_Process"]):
         self._here: list[float] = []  # seconds of each assignment measured in this process while others waited
         self._alone = False  # can workers not be started?
 
-    def measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         if multiprocessing.current_process().name == _NAME:  # it imports the script it belongs to
             raise SystemExit(_UNGUARDED)  # the parent says what is wrong
         try:
@@ -116,7 +117,7 @@ class _Process(Worker):
         assert self._process.pid is not None
         return self._process.pid
 
-    def begin(self, assignment: Assignment, retrain_seed: int) -> None:
+    def begin(self, assignment: Assignment, retrain_seed: Seed) -> None:
         self.assignment = assignment
         with contextlib.suppress(OSError):  # it has died since; answer() says so
             self.connection.send((assignment, retrain_seed))

@@ -17,6 +17,7 @@ from releq_env.devices import instruction_set
 from releq_env.errors import ReLeQError
 from releq_env.retraining.data import Data
 from releq_env.retraining.short import ShortRetraining
+from releq_env.seeds import Seed
 from releq_env.workers.loop import Failure, Worker, WorkerError, WorkerPool, measured
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
@@ -113,7 +114,7 @@ class RayPool(WorkerPool["_Actor"]):
     def _cluster_has(self, kind: str) -> float:
         return float(ray.cluster_resources().get(kind, 0.0))
 
-    def _measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def _measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         self._connect()
         return super()._measure(waiting, retrain_seed)
 
@@ -171,7 +172,7 @@ class _Actor(Worker):
         self.pending = None
         return True
 
-    def begin(self, assignment: Assignment, retrain_seed: int) -> None:
+    def begin(self, assignment: Assignment, retrain_seed: Seed) -> None:
         self.assignment = assignment
         self.pending = self._actor.measure.remote(assignment, retrain_seed)
 
@@ -202,7 +203,7 @@ class _Remote:
         """Return the id of the node."""
         return ray.get_runtime_context().get_node_id()
 
-    def measure(self, assignment: Assignment, retrain_seed: int) -> Measured | Failure:
+    def measure(self, assignment: Assignment, retrain_seed: Seed) -> Measured | Failure:
         """Measure an assignment, but not with other instructions than the driver says it was measured with."""
         own = instruction_set(self._retraining.device)
         if self._expected not in (own, None):

@@ -4,6 +4,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,17 @@ from torch.func import functional_call
 from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError
 from releq_env.quantization import QUANTIZERS
+from releq_env.quantization.base import per_candidate
 from releq_env.retraining.batch_norm import calibration_batches
 from releq_env.retraining.data import Data, channels_last
+from releq_env.retraining.distillation import distilled_loss
+from releq_env.retraining.rates import rate_factor
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
+from releq_env.seeds import Seed, each_seed
 
 
 def measure_stack(
-    retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]], retrain_seed: int, data: Data
+    retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]], retrain_seed: Seed, data: Data
 ) -> list[float]:
     """Retrain and measure assignments as one stack.
 
@@ -29,7 +34,7 @@ def measure_stack(
         data: What is trained and validated on.
 
     Returns:
-        K validation accuracies.
+        K validation accuracies, each the mean over the seeds.
 
     Raises:
         ReLeQError: If an assignment is not accepted, or the network cannot be stacked.
@@ -38,11 +43,9 @@ def measure_stack(
         retraining.check(assignment)
     try:
         with pinned_arithmetic(), _attention_with_gradients():
-            stack = Stack(retraining, assignments)
-            stack.recalibrate(data.inputs)
-            if retraining.retrain_images:
-                retraining.descend(stack.parameters, stack.loss, data, retrain_seed)
-            return stack.accuracies(data)
+            seeds = each_seed(retrain_seed) if retraining.retrain_images else (0,)
+            by_seed = [_measured(retraining, assignments, seed, data) for seed in seeds]
+            return [sum(accuracies) / len(accuracies) for accuracies in zip(*by_seed, strict=True)]
     except (torch.OutOfMemoryError, ReLeQError):
         raise
     except Exception as error:  # vmap raises whatever the operation it does not know raises
@@ -50,6 +53,16 @@ def measure_stack(
         raise ReLeQError(
             f'{network} cannot be evaluated as a stack ({type(error).__name__}: {error}); use parallel="processes"'
         ) from error
+
+
+def _measured(
+    retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]], retrain_seed: int, data: Data
+) -> list[float]:
+    stack = Stack(retraining, assignments)
+    stack.recalibrate(data.inputs)
+    if retraining.retrain_images:
+        retraining.descend(stack.groups, stack.loss, data, retrain_seed, stack.slowed)
+    return stack.accuracies(data)
 
 
 class Stack:
@@ -64,7 +77,8 @@ class Stack:
         assignments: K assignments.
 
     Attributes:
-        parameters: What is trained: tensors of shape `(K, ...)`.
+        groups: What is trained, tensors of shape `(K, ...)`, as an optimizer's parameter groups.
+        slowed: Those whose candidates learn at rates of their own, with what their group's is multiplied by.
 
     Raises:
         ReLeQError: If an assignment is not accepted.
@@ -73,7 +87,7 @@ class Stack:
     def __init__(self, retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]]) -> None:
         self._retraining = retraining
         self._count = len(assignments)
-        bitwidths = zip(*assignments, strict=True)  # of all candidates, layer by layer
+        bitwidths = list(zip(*assignments, strict=True))  # of all candidates, layer by layer
         # Not accelerated: those layers are for the processor, and know nothing of stacks.
         self._network = copy.deepcopy(retraining.pretrained.network).to(retraining.device).eval()
         layers = {layer.name: self._network.get_submodule(layer.name) for layer in retraining.pretrained.layers}
@@ -83,9 +97,14 @@ class Stack:
             f"{name}.weight": quantizer.make_stacked(self._stacks[f"{name}.weight"], bits)
             for name, bits in zip(layers, bitwidths, strict=True)
         }
+        rate = retraining.learning_rate
         trained = {id(stack): stack for stack in self._stacks.values() if stack.requires_grad}
-        steps = [step for quantizer in self._quantizers.values() for step in quantizer.parameters()]
-        self.parameters = [*trained.values(), *steps]
+        self.groups: list[dict[str, Any]] = [{"params": list(trained.values()), "lr": rate}]
+        for each in self._quantizers.values():
+            own = getattr(each, "own_rate", None)
+            if own_parameters := list(each.parameters()):
+                self.groups.append({"params": own_parameters, "lr": rate if own is None else own})
+        self.slowed = self._slowed(layers, bitwidths)
         self._norms = {
             name: module
             for name, module in self._network.named_modules()
@@ -118,11 +137,12 @@ class Stack:
         for norm in self._norms.values():
             norm.eval()
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
         """Return the sum of the candidates' losses; each one's gradient is that of its own."""
         with self._retraining.autocast():
             outputs = self._outputs(self._state(self._retraining.dtype), inputs)
-        losses: Tensor = torch.vmap(self._retraining.task.loss, in_dims=(0, None))(outputs.float(), targets)
+        loss = distilled_loss(self._retraining.task)
+        losses: Tensor = torch.vmap(lambda each: loss(each, targets, teacher))(outputs.float())
         return losses.sum()
 
     @torch.no_grad()
@@ -134,6 +154,19 @@ class Stack:
                 self._outputs(state, channels_last(inputs)) for inputs in data.validation_inputs.split(INFERENCE_BATCH)
             ]
         return [self._retraining.accuracy(candidate.float(), data) for candidate in torch.cat(outputs, dim=1)]
+
+    def _slowed(
+        self, layers: dict[str, nn.Module], bitwidths: Sequence[tuple[int, ...]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return what belongs to a layer whose candidates do not all learn at the full rate, with the factors."""
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for (name, layer), bits in zip(layers.items(), bitwidths, strict=True):
+            for parameter_name, _ in layer.named_parameters(name):
+                stack = self._stacks[parameter_name]
+                if stack.requires_grad and any(rate_factor(each) != 1.0 for each in bits):
+                    # Where layers share it, by the first of them.
+                    found.setdefault(id(stack), (stack, per_candidate([rate_factor(each) for each in bits], stack)))
+        return list(found.values())
 
     def _stacked_parameters(self, layers: set[nn.Module]) -> tuple[dict[str, Tensor], list[str]]:
         """Return K copies of all that is trained or belongs to a quantized layer, by name; and the latter's names.

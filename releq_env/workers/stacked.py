@@ -14,6 +14,7 @@ from releq_env.errors import ReLeQError, check_whole
 from releq_env.quantization import QUANTIZERS
 from releq_env.retraining.data import Data
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
+from releq_env.seeds import Seed
 from releq_env.workers.stack import measure_stack
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
@@ -53,7 +54,7 @@ class StackedPool:
             self._most = self._fitting()
         return self._most
 
-    def measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         """Yield what waits with its accuracy and seconds, a stack at a time.
 
         The seconds of an assignment are its share of the stack's. A stack that does not fit into the
@@ -92,7 +93,7 @@ class StackedPool:
                 chunk.append(assignment)
         return chunk
 
-    def _measured(self, chunk: list[Assignment], retrain_seed: int, data: Data) -> list[float] | None:
+    def _measured(self, chunk: list[Assignment], retrain_seed: Seed, data: Data) -> list[float] | None:
         """Return the accuracies of a stack, or `None` if it does not fit."""
         try:
             return measure_stack(self._retraining, chunk, retrain_seed, data)

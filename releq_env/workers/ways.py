@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from releq_env.errors import ReLeQError, check_choice, check_whole
+from releq_env.seeds import Seed
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Pool(Protocol):
     """Measures several assignments at once."""
 
-    def measure(self, waiting: Waiting, retrain_seed: int) -> Generator[tuple[Assignment, Measured], None, None]:
+    def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         """Yield what waits with its accuracy and seconds, in the order in which it finishes.
 
         Args:

@@ -28,7 +28,7 @@ def test_values_and_gradients_are_those_of_each_alone(quantizer: str, shape: tup
     trained = dict(together.named_parameters())
     with torch.no_grad():
         for step in trained.values():
-            step.mul_(0.3)  # so that weights are outside of the range here, too
+            step.sub_(1.2)  # so that weights are outside of the range here, too
     quantized = together(stack)
     quantized.backward(grad)
     for k, b in enumerate(bits):
@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_each_alone(quantizer: str, shape: tup
         alone = QUANTIZERS[quantizer].make(weight, b)
         with torch.no_grad():
             for step in alone.parameters():
-                step.mul_(0.3)
+                step.sub_(1.2)
         expected = alone(weight)
         expected.backward(grad[k])
         assert torch.equal(quantized[k], expected)
@@ -52,7 +52,7 @@ def test_steps_of_binary_candidates_stay() -> None:
     quantizer = QUANTIZERS["lsq"].make_stacked(stack, bits)
     grad[bits.index(1)] = torch.inf
     quantizer(stack.requires_grad_()).backward(grad)
-    assert torch.equal(quantizer.step.grad[bits.index(1)], torch.zeros(5))
+    assert torch.equal(quantizer.log_step.grad[bits.index(1)], torch.zeros(5))
     assert torch.equal(stack.grad[bits.index(1)], grad[bits.index(1)])
 
 

@@ -554,13 +554,30 @@ def test_the_full_precision_network_can_be_prepared_too(live: Callable[..., Shor
 
 
 @pytest.mark.parametrize("name", ["retrain_images", "retrain_seed"])
-@pytest.mark.parametrize("value", [-1, 1.5, 10.0, "10", True, [1]], ids=repr)
+@pytest.mark.parametrize("value", [-1, 1.5, 10.0, "10", True, {}], ids=repr)
 def test_numbers_that_are_not_whole_or_negative(live: Callable[..., Any], name: str, value: object) -> None:
     with pytest.raises(ReLeQError) as raised:
         live(**{name: value})
     message = str(raised.value)
     assert f"{name}={value!r}" in message
     assert "whole number from 0" in message
+
+
+def test_several_seeds_are_averaged(live: Callable[..., Any]) -> None:
+    several = live(retrain_seed=(3, 0), retrain_images=96)
+    singles = [live(retrain_seed=seed, retrain_images=96).measure((2, 2, 2, 2))[0] for seed in (3, 0)]
+    assert several.measure((2, 2, 2, 2))[0] == sum(singles) / 2
+    assert several.measure((2, 2, 2, 2), 3)[0] == singles[0]
+    assert live(retrain_seed=[3]).fingerprint == live(retrain_seed=3).fingerprint != several.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("seeds", "wrong"), [((), "()"), ((1, 1), "(1, 1)"), ((0, -1), "retrain_seed[1]=-1"), ((0, 1.5), "[1]=1.5")]
+)
+def test_seeds_that_cannot_be_averaged(live: Callable[..., Any], seeds: tuple[Any, ...], wrong: str) -> None:
+    with pytest.raises(ReLeQError) as raised:
+        live(retrain_seed=seeds)
+    assert wrong in str(raised.value)
 
 
 @pytest.mark.parametrize("bits", [(2, 2, 2), (2, 2, 2, 2, 2), (), (2,) * 100_000], ids=len)

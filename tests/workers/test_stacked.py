@@ -14,6 +14,8 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluator
 from releq_env.evaluation.live import LiveSource, live_source
 from releq_env.quantization import QUANTIZERS, quantizable_layers, quantize
+from releq_env.retraining.distillation import distilled_loss
+from releq_env.retraining.rates import parameter_groups
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import TASKS, Pretrained, RetrainingRecipe, Task, load_pretrained
 from releq_env.tasks.networks import SVHN8
@@ -98,9 +100,9 @@ def parameters(stack: Stack, k: int, network: nn.Module) -> Iterator[tuple[Tenso
     for name, together in stack._stacks.items():
         yield together, k, singles.pop(name.replace(".weight", ".parametrizations.weight.original"))
     for name, quantizer in stack._quantizers.items():
-        step = singles.pop(f"{name.removesuffix('.weight')}.parametrizations.weight.0.step", None)
+        step = singles.pop(f"{name.removesuffix('.weight')}.parametrizations.weight.0.log_step", None)
         if step is not None:  # there is none for 1 bit
-            yield quantizer.get_parameter("step"), k, step
+            yield quantizer.get_parameter("log_step"), k, step
     assert not singles
 
 
@@ -110,10 +112,11 @@ def test_gradients_are_equal(live: Callable[..., Any], faint: Task, quantizer: s
     data = retraining.load()
     images, labels = data.inputs[:32], data.targets[:32]
     stack = Stack(retraining, MIXED[quantizer])
-    stack.loss(images, labels).backward()
+    teacher = torch.randn(32, 10)
+    stack.loss(images, labels, teacher).backward()
     for k, assignment in enumerate(MIXED[quantizer]):
         network = quantized(retraining, assignment)
-        functional.cross_entropy(network(images), labels).backward()
+        distilled_loss(retraining.task)(network(images), labels, teacher).backward()
         for together, index, single in parameters(stack, k, network):
             assert (together.grad[index] - single.grad).norm() <= 1e-5 * single.grad.norm()
             assert single.grad.norm() > 0 or 2 in assignment  # few bits of WRPN make zeros
@@ -124,14 +127,15 @@ def test_after_some_steps_weights_are_equal(live: Callable[..., Any], faint: Tas
     retraining = live(faint, quantizer=quantizer, retrain_images=4 * 32)
     data = retraining.load()
     stack = Stack(retraining, MIXED[quantizer])
-    retraining.descend(stack.parameters, stack.loss, data, 0)
+    retraining.descend(stack.groups, stack.loss, data, 0, stack.slowed)
     for k, assignment in enumerate(MIXED[quantizer]):
         network, before = quantized(retraining, assignment), quantized(retraining, assignment)
 
-        def loss(images: Tensor, labels: Tensor, network: nn.Module = network) -> Tensor:
-            return functional.cross_entropy(network(images), labels)
+        def loss(images: Tensor, labels: Tensor, teacher: Tensor | None, network: nn.Module = network) -> Tensor:
+            return distilled_loss(retraining.task)(network(images), labels, teacher)
 
-        retraining.descend(list(network.parameters()), loss, data, 0)
+        layers = dict(zip((layer.name for layer in retraining.pretrained.layers), assignment, strict=True))
+        retraining.descend(parameter_groups(network, layers, retraining.learning_rate), loss, data, 0)
         for (together, index, single), start in zip(
             parameters(stack, k, network), [old for *_, old in parameters(stack, k, before)], strict=True
         ):
@@ -201,7 +205,7 @@ def test_batch_norm_is_calibrated_for_each_candidate(svhn_task: Task) -> None:
     data = retraining.load()
     stack = Stack(retraining, assignments)
     stack.recalibrate(data.inputs)
-    stack.loss(data.inputs[:16], data.targets[:16]).backward()
+    stack.loss(data.inputs[:16], data.targets[:16], None).backward()
     gradients = stack._stacks["features.0.weight"].grad
     assert gradients is not None
     for k, assignment in enumerate(assignments):
@@ -292,7 +296,7 @@ def test_a_diverging_candidate_leaves_its_neighbours_alone(live: Callable[..., A
         if broken:
             with torch.no_grad():
                 stack._stacks["conv2.weight"][1] = value
-        retraining.descend(stack.parameters, stack.loss, data, 0)
+        retraining.descend(stack.groups, stack.loss, data, 0, stack.slowed)
         return stack.accuracies(data)
 
     expected, found = measured(False), measured(True)
@@ -306,8 +310,7 @@ def test_divergence_is_a_low_accuracy(live: Callable[..., Any], quantizer: str, 
     recipe = RetrainingRecipe(images=320, batch_size=32, learning_rate=1e18)
     retraining = live(replace(DIGITS, retraining=recipe), quantizer=quantizer, precision=precision, retrain_images=320)
     found = accuracies(retraining, [*MIXED[quantizer], (2, 2, 2, 2)])
-    assert 0.0 <= found[-1] < 0.5
-    assert found[:-1] == pytest.approx(alone(retraining, MIXED[quantizer]), abs=0.01)
+    assert all(0.0 <= accuracy < 0.5 for accuracy in found + alone(retraining, MIXED[quantizer]))
 
 
 # The pool

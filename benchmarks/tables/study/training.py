@@ -178,11 +178,12 @@ class Retrainer:
 def _groups(network: nn.Module, recipe: Recipe, bits: dict[str, int], rate: float) -> list[dict[str, object]]:
     """Return Adam's parameter groups: each layer's weights, and all step sizes where they have a rate of their own."""
     steps: list[Tensor] = []
-    if recipe.steps != "weights":
-        for lsq in _learned_steps(network):
-            parametrize.register_parametrization(
-                lsq, "step", (_Ratio if recipe.steps == "relative" else _LogRatio)(lsq.step)
-            )
+    for lsq in _learned_steps(network):
+        if recipe.steps != "log":  # as the engine has it
+            lsq.__class__ = _Relative if recipe.steps == "relative" else _Raw
+            lsq.trained = nn.Parameter(torch.ones_like(lsq.start) if recipe.steps == "relative" else lsq.start.clone())
+            del lsq.log_step
+        if recipe.steps != "weights":
             steps += lsq.parameters()
     apart = set(map(id, steps))
     # Parameters whose rates are equal share a group: one fused pass.
@@ -216,30 +217,24 @@ def _learned_steps(network: nn.Module) -> list[LSQ]:
     return [module for module in network.modules() if isinstance(module, LSQ)]
 
 
-class _Ratio(nn.Module):
-    """A step size as a multiple of its start."""
+class _Raw(LSQ):
+    """Its step sizes are trained themselves."""
 
-    start: Tensor
+    trained: nn.Parameter
 
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("start", start.detach().clone())
-
-    def forward(self, ratio: Tensor) -> Tensor:
-        return self.start * ratio
-
-    def right_inverse(self, step: Tensor) -> Tensor:
-        return torch.ones_like(step)
+    @property
+    def step(self) -> Tensor:
+        return self.trained
 
 
-class _LogRatio(_Ratio):
-    """A step size as its start times an exponential."""
+class _Relative(LSQ):
+    """The ratio of its step sizes to their start is trained."""
 
-    def forward(self, logarithm: Tensor) -> Tensor:
-        return self.start * torch.exp(logarithm)
+    trained: nn.Parameter
 
-    def right_inverse(self, step: Tensor) -> Tensor:
-        return torch.zeros_like(step)
+    @property
+    def step(self) -> Tensor:
+        return self.start * self.trained
 
 
 def place() -> str:

@@ -1,0 +1,226 @@
+"""The source of a user's own network: what is not given is found, and said in a line."""
+
+import copy
+import hashlib
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from releq_env.arithmetic import pinned_arithmetic
+from releq_env.choices import Choices
+from releq_env.devices import resolve_device, resolve_precision
+from releq_env.errors import ReLeQError, short
+from releq_env.evaluation.grouped import GroupedSource, grouped
+from releq_env.evaluation.live import LiveSource, check_way
+from releq_env.files import replace_file
+from releq_env.quantization import QUANTIZERS
+from releq_env.retraining.probe import Found, by_recipe, find_recipe
+from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining, check_arguments
+from releq_env.seeds import Seed
+from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
+from releq_env.tasks.own import OwnNetwork, own_network
+
+_WORSE = 2e-3  # of the metric, that bf16 may cost
+_FOUND: dict[str, Found] = {}
+
+
+@dataclass(frozen=True)
+class Own:
+    """What is known of a user's own network.
+
+    Attributes:
+        left_out: What of it is not quantized, by the names of its modules and parameters, with the reason.
+        recipe: Of the short retraining.
+        found: How the recipe was found; `None` where it was given.
+    """
+
+    left_out: dict[str, str]
+    recipe: RetrainingRecipe
+    found: Found | None
+
+
+def check_own(
+    quantizer: str,
+    retraining: object,
+    seconds: object,
+    pretraining: object,
+    retrain_seed: Seed,
+    device: str,
+    precision: str,
+    parallel: str,
+    workers: int | None,
+) -> None:
+    """Check arguments of `own_source`, before the data are read.
+
+    Raises:
+        ReLeQError: If one is not accepted.
+    """
+    check_arguments(quantizer, None, retrain_seed, device, precision)
+    check_way(parallel, workers, quantizer)
+    if retraining is not None and not isinstance(retraining, RetrainingRecipe):
+        raise ReLeQError(
+            f"retraining={short(retraining)} is no recipe; give releq_env.tasks.RetrainingRecipe(images=...)"
+        )
+    if pretraining is not None and not isinstance(pretraining, PretrainingRecipe):
+        raise ReLeQError(
+            f"pretraining={short(pretraining)} is no recipe; give releq_env.tasks.PretrainingRecipe(epochs=...)"
+        )
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0.0 < float(seconds) < float("inf"):
+        raise ReLeQError(f"seconds={short(seconds)} is not accepted; give a number above 0")
+
+
+def own_source(
+    model: Any,
+    train_data: Any,
+    validation_data: Any,
+    *,
+    groups: Any = (),
+    quantizer: str = "lsq",
+    decide: Callable[[GroupedSource | LiveSource], tuple[Choices, Path | None]],
+    retraining: RetrainingRecipe | None = None,
+    seconds: float = 10.0,
+    retrain_seed: Seed = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    parallel: str = "processes",
+    workers: int | None = None,
+    **network: Any,
+) -> tuple[GroupedSource | LiveSource, Own]:
+    """Return the live source of a network.
+
+    Args:
+        model: See `own_network`.
+        train_data: See there.
+        validation_data: See there.
+        groups: See `grouped`.
+        quantizer: A name in `releq_env.quantization.QUANTIZERS`.
+        decide: Called with the source before anything that takes time. It returns the bitwidths of each decision,
+            and the folder that a recipe is kept in, so that a resumed run has the same; `None`: in memory.
+        retraining: The short recipe; `None`: it is found.
+        seconds: How long an evaluation may take, about, where it is found.
+        retrain_seed: Seeds the order of the examples.
+        device: `"cpu"`, `"cuda"`, `"cuda:N"` or `"auto"`.
+        precision: `"auto"`, `"fp32"` or `"bf16"`; `"auto"` is fp32 where bf16 changes the metric.
+        parallel: See `LiveSource`.
+        workers: See there.
+        **network: Of `own_network`.
+
+    Raises:
+        ReLeQError: If something is not accepted.
+    """
+    own = own_network(model, train_data, validation_data, **network)
+    _check_shared(own, parallel)
+    given = ShortRetraining(own.task, own.pretrained, quantizer, 0, retrain_seed, None, device, "fp32")
+    source = grouped(LiveSource(given, parallel, workers), groups)
+    choices, recipes = decide(source)
+    _say(_layers_line(own, source))
+    given = ShortRetraining(
+        own.task, own.pretrained, quantizer, 0, retrain_seed, None, device, _precision(own, given, device, precision)
+    )
+    found = None
+    if retraining is None:
+        middle = tuple(of_layer[(len(of_layer) - 1) // 2] for of_layer in choices)
+        whole = source.every_layer(middle) if isinstance(source, GroupedSource) else middle
+        found = _found(given, whole, seconds, recipes)
+        _say(f"{own.task.name}: {found}")
+        retraining = found.recipe
+    live = LiveSource(by_recipe(given, retraining), parallel, workers)
+    if live.fingerprint is None:
+        _say(
+            f"{own.task.name}: accuracies are kept in memory only, because loss or metric are not torch's; give "
+            "cache_key= a name that stands for them"
+        )
+    return grouped(live, groups), Own(own.left_out, retraining, found)
+
+
+def _check_shared(own: OwnNetwork, parallel: str) -> None:
+    if parallel == "stacked" and any("same weight" in reason for reason in own.left_out.values()):
+        raise ReLeQError('parallel="stacked" knows no weights that modules share; use parallel="processes"')
+
+
+def _layers_line(own: OwnNetwork, source: GroupedSource | LiveSource) -> str:
+    quantized = sum(layer.weights for layer in source.layers)
+    total = sum(parameter.numel() for parameter in own.pretrained.network.parameters())
+    line = f"{own.task.name}: {len(source.layers)} layers with {quantized:,} of {total:,} parameters are quantized"
+    if not own.left_out:
+        return line
+    shown = [f"{name} ({reason})" for name, reason in own.left_out.items()]
+    more = f", and {len(shown) - 4} more" if len(shown) > 4 else ""
+    return f"{line}; not of their own: {', '.join(shown[:4])}{more}"
+
+
+def _precision(own: OwnNetwork, retraining: ShortRetraining, device: str, precision: str) -> str:
+    """Return bf16 where it was left open, the processor has it and the network's metric stays what it is."""
+    if precision != "auto":
+        return precision
+    if resolve_precision("auto", resolve_device(device)) != torch.bfloat16:
+        return "fp32"
+    other = ShortRetraining(own.task, own.pretrained, retraining.quantizer, 0, 0, None, device, "bf16")
+    try:
+        with pinned_arithmetic(), torch.no_grad():
+            data = other.load()
+            network = copy.deepcopy(own.pretrained.network).to(other.device)
+            outputs = [other.outputs(network, inputs) for inputs in data.validation_inputs.split(INFERENCE_BATCH)]
+            accuracy = other.accuracy(torch.cat(outputs), data)
+        why = f"changes its accuracy from {own.pretrained.accuracy:.4f} to {accuracy:.4f}"
+        allowed = max(_WORSE, 2.0 / len(data.validation_targets))  # rounding turns an example or two
+        fine = abs(accuracy - own.pretrained.accuracy) <= allowed
+    except (RuntimeError, TypeError, ValueError) as error:  # what torch and a network raise
+        why, fine = f"is not for this network ({error})", False
+    if not fine:
+        _say(f"{own.task.name}: computed in fp32, since bf16 {' '.join(why.split())}")
+    return "bf16" if fine else "fp32"
+
+
+def _found(retraining: ShortRetraining, assignment: tuple[int, ...], seconds: float, recipes: Path | None) -> Found:
+    """Return the recipe of a network: what was found before, for the same, is found again."""
+    known = retraining.fingerprint or {}
+    task = retraining.task
+    asked: dict[str, Any] = {name: value for name, value in known.items() if name not in ("retraining", "task")}
+    asked |= {"network": retraining.pretrained.identity, "data": task.dataset.fingerprint(), "seconds": float(seconds)}
+    asked |= {"quantizer": retraining.quantizer, "assignment": list(assignment), "precision": str(retraining.dtype)}
+    asked |= {name: _named(getattr(task, name)) for name in ("loss", "metric", "distillation")}
+    asked |= {"cache_key": task.cache_key, "rate": QUANTIZERS[retraining.quantizer].learning_rate}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    if recipes is None:
+        if key not in _FOUND:
+            _FOUND[key] = find_recipe(retraining, assignment, seconds)
+        return _FOUND[key]
+    path = recipes / f"{task.name}-{key}.json"
+    try:
+        recipes.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # several processes look for it once
+            if path.exists():
+                try:
+                    return Found.read(json.loads(path.read_text()))
+                except (OSError, ValueError):
+                    path.unlink(missing_ok=True)  # damaged: it is found anew
+            found = find_recipe(retraining, assignment, seconds)
+            replace_file(path, json.dumps(found.described(), indent=2) + "\n")
+            return found
+    except OSError as error:
+        raise ReLeQError(
+            f"the recipe cannot be kept in {recipes} ({error}); give another cache=, or cache=None for memory only"
+        ) from error
+
+
+def _named(function: Any) -> str | None:
+    if function is None:
+        return None
+    function = getattr(function, "metric", getattr(function, "function", function))
+    function = getattr(function, "function", function)
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _say(line: str) -> None:
+    """Print a line for the person who waits, once: not in worker processes."""
+    if multiprocessing.parent_process() is None:
+        print(line, file=sys.stderr, flush=True)
