@@ -13,10 +13,14 @@ from releq_env.registration import register_envs
 if TYPE_CHECKING:
     from releq_env.env import ReLeQEnv
     from releq_env.export import load_packed, save_packed
+    from releq_env.finalizing import finalize
     from releq_env.problem import Problem
     from releq_env.sb3_vec_env import ReLeQVecEnv
+    from releq_env.searchers.api import search
+    from releq_env.searchers.result import SearchResult
     from releq_env.tables import AccuracyTable
     from releq_env.tasks import TASKS, Task
+    from releq_env.tasks.final import FinalRecipe
     from releq_env.vector_env import ReLeQVectorEnv
     from releq_env.wrappers import ContinuousAction, OneShot, WithinMask
 
@@ -25,25 +29,33 @@ __all__ = [
     "TASKS",
     "AccuracyTable",
     "ContinuousAction",
+    "FinalRecipe",
     "OneShot",
     "Problem",
     "ReLeQEnv",
     "ReLeQError",
     "ReLeQVectorEnv",
+    "SearchResult",
     "Task",
     "WithinMask",
     "__version__",
+    "finalize",
     "load_packed",
     "save_packed",
+    "search",
 ]
 if importlib.util.find_spec("stable_baselines3") is not None:  # an extra; `import *` works without it
     __all__ += ["ReLeQVecEnv"]
 
 _LAZY = {
     "AccuracyTable": "releq_env.tables",
+    "FinalRecipe": "releq_env.tasks.final",
     "Problem": "releq_env.problem",
+    "finalize": "releq_env.finalizing",
     "load_packed": "releq_env.export",
     "save_packed": "releq_env.export",
+    "search": "releq_env.searchers.api",
+    "SearchResult": "releq_env.searchers.result",
     "ReLeQEnv": "releq_env.env",
     "ReLeQVectorEnv": "releq_env.vector_env",
     "ReLeQVecEnv": "releq_env.sb3_vec_env",

@@ -126,7 +126,9 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         problem: A task's name (`"digits"`, `"mnist"`, `"fashion-mnist"`, `"cifar10"`, `"svhn"`), a `Task`, a
             `Problem`, or `"module:function"` that returns one. Beside a problem only `evaluate`,
             `action_mode`, `observation` and `render_mode` are accepted; the rest is `problem.replace(...)`.
-            `None` with `table=`, whose further arguments are those of `Problem.from_table`.
+            `None` with `table=`, whose further arguments are those of `Problem.from_table`; or with `model=`,
+            `train_data=` and `validation_data=`, a network of one's own, whose further arguments are those of
+            `Problem.from_network`.
         evaluate: `"episode"`, `"step"` or `"gain"`.
         action_mode: `"flexible"` or `"restricted"`.
         observation: `"paper"` or `"history"`.
@@ -136,13 +138,15 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         quantizer: `"lsq"` (1 to 8 bits), `"wrpn"` or `"dorefa"` (2 to 8).
         reward: See above.
         cost: What q measures: `"mean_bits"` (the plain mean over the layers), `"weighted_bits"` (by
-            weights), `"energy"` (weights * 120 + multiply-accumulates), `"bitops"`, or `"size"` (bytes, with
-            the scales that the quantizer stores).
+            weights), `"energy"` (weights * 120 + multiply-accumulates), `"bitops"`, `"bit_serial"` (cycles of
+            an accelerator after Stripes), `"size"` (bytes, with the scales that the quantizer stores), or
+            `"csv:PATH"`: your own measurements, columns `layer`, `bits` and `cost`.
         max_cost: Upper bound on q in (0, 1], or `None`.
         min_relative_accuracy: Accuracy constraint in (0, 1]. Default: the task's.
         retrain_images: Images seen in a short retraining; 0 is post-training quantization. Default:
             the task's.
-        retrain_seed: Seeds the retraining. `reset(seed=)` never changes an accuracy.
+        retrain_seed: Seeds the retraining; a tuple is several, whose accuracies are averaged, at that many times the
+            cost. `reset(seed=)` never changes an accuracy.
         data_root: Folder of the data. Default: `RELEQ_DATA`, else the platform's cache folder.
         cache: File that keeps evaluations over runs and processes; `"auto"` is one in the platform's
             cache folder (or `RELEQ_CACHE`), `None` keeps them in memory.
@@ -164,7 +168,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
     | `ReLeQ-FashionMNIST-v0` | LeNet | Fashion-MNIST |
     | `ReLeQ-CIFAR10-v0` | SimpleNet | CIFAR-10 |
     | `ReLeQ-SVHN-v0` | SVHN-8 | SVHN |
-    | `ReLeQ-v0` | of one's own: `problem=` | |
+    | `ReLeQ-v0` | of one's own: `model=` and data, or `problem=` | |
     | `ReLeQ-<Digits, MNIST, FashionMNIST, CIFAR10>-Tabular-v0` | the same | none: accuracies from a table |
     | `ReLeQ-Tabular-v0` | of any other table: `table=`, a path or a name | |
 

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One quantizable layer: a convolution or a fully connected layer.
+    """One quantizable layer, or several that share a bitwidth.
 
     Attributes:
-        name: Qualified module name, e.g. `"features.0"`.
-        n: Output channels or features.
+        name: Qualified module name, e.g. `"features.0"`; of several layers what the group is called.
+        n: Output channels or features. Of several layers this and the next two are those of the first.
         c: Input channels or features (per group).
-        k: Kernel size (the first spatial dimension), 0 for a fully connected layer.
+        k: Kernel size (the first spatial dimension), 0 for a fully connected layer or an embedding.
         weights: Number of weights, without the bias.
         macs: Multiply-accumulates for one input.
         std: Standard deviation of the full-precision weights.
-        scales: Scale factors that the quantizer stores for it: 1 a tensor, or n one an output channel.
+        scales: Scale factors that the quantizer stores for it: 1 a tensor, or one a row of the weight.
+        rows: First dimension of the weight where it is not n, as in transposed convolutions; 0 where it is.
+        members: Of several layers, their module names.
     """
 
     name: str
@@ -26,3 +28,10 @@ class LayerInfo:
     macs: int
     std: float
     scales: int = 1
+    rows: int = 0
+    members: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The qualified names of the modules that it stands for."""
+        return self.members or (self.name,)

@@ -7,13 +7,14 @@ import os
 import pkgutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix
+from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix, cost_model
 from releq_env.errors import ReLeQError, check_choice, check_fraction, check_whole, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
 from releq_env.layer_info import LayerInfo
@@ -28,11 +29,15 @@ from releq_env.reward import (
     exceeds,
     make_objective,
 )
+from releq_env.seeds import Seed
 from releq_env.tables import AccuracyTable, Answer, Landscape, TableSource
 from releq_env.workers.ways import check_parallel
 
 if TYPE_CHECKING:
-    from releq_env.tasks import Task
+    from torch import nn
+
+    from releq_env.evaluation.own import Own
+    from releq_env.tasks import PretrainingRecipe, RetrainingRecipe, Task
 
 _ANY_BITS = tuple(range(1, 33))
 
@@ -41,8 +46,8 @@ _ANY_BITS = tuple(range(1, 33))
 class Problem:
     """Layers, the bitwidths each may have, what they cost, and where accuracies come from.
 
-    Made by `from_task`, `from_table` or `from_function`. Immutable but for its evaluator's memory and counters; a
-    deep copy is the problem itself.
+    Made by `from_task`, `from_network`, `from_table` or `from_function`. Immutable but for its evaluator's memory
+    and counters; a deep copy is the problem itself.
 
     Attributes:
         name: What it is called.
@@ -52,10 +57,12 @@ class Problem:
         evaluator: Measures assignments; shared by all that is made from this problem.
         quantizer: Name of the quantizer, `None` where there is none.
         reward: A name in `releq_env.reward.REWARDS`, or `(a, q) -> float`.
-        cost: A name in `releq_env.cost.COSTS`: what the State of Quantization measures.
+        cost: A name in `releq_env.cost.COSTS`, or `csv:PATH`: what the State of Quantization measures.
         max_cost: Upper bound on the State of Quantization, or `None`.
         min_relative_accuracy: Accuracy constraint, in (0, 1].
         released_constants: Constants of the reward `released`.
+        own: Of a user's own network what is not quantized and why (`left_out`), and the short recipe (`recipe`,
+            `found`); else `None`.
 
     Raises:
         ReLeQError: If reward, cost, bound or constraint is not accepted.
@@ -72,6 +79,7 @@ class Problem:
     max_cost: float | None = None
     min_relative_accuracy: float = 0.99
     released_constants: ReleasedConstants = LENET_CONSTANTS
+    own: "Own | None" = None
 
     def __post_init__(self) -> None:
         _check_objective(self.reward, self.cost, self.max_cost, self.min_relative_accuracy)
@@ -100,7 +108,7 @@ class Problem:
         max_cost: float | None = None,
         min_relative_accuracy: float | None = None,
         retrain_images: int | None = None,
-        retrain_seed: int = 0,
+        retrain_seed: Seed = 0,
         data_root: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = "auto",
         device: str = "cpu",
@@ -157,6 +165,127 @@ class Problem:
         if cache is not None:  # only now, with all arguments checked, is a file made
             evaluator.cache = EvaluationCache(default_cache() if cache == "auto" else cache)
         return problem
+
+    @classmethod
+    def from_network(
+        cls,
+        model: "nn.Module",
+        train_data: Any,
+        validation_data: Any,
+        *,
+        test_data: Any = None,
+        loss: Callable[[Any, Any], Any] | None = None,
+        metric: Callable[[Any, Any], Any] | None = None,
+        distillation: Callable[[Any, Any], Any] | None = None,
+        skip: Any = (),
+        groups: Any = (),
+        bitwidths: Any = None,
+        quantizer: str = "lsq",
+        reward: str | Objective = "constrained",
+        cost: str = "mean_bits",
+        max_cost: float | None = None,
+        min_relative_accuracy: float = 0.99,
+        retraining: "RetrainingRecipe | None" = None,
+        seconds: float = 10.0,
+        pretraining: "PretrainingRecipe | None" = None,
+        retrain_seed: Seed = 0,
+        cache_key: str | None = None,
+        name: str | None = None,
+        data_limit: float = 4.0,
+        cache: str | os.PathLike[str] | None = "auto",
+        device: str = "cpu",
+        precision: str = "auto",
+        parallel: str = "processes",
+        workers: int | None = None,
+    ) -> "Problem":
+        """Return the problem of a network of one's own, with accuracies by short retraining.
+
+        The network is run once to find its layers; it is copied, and stays as it is. What was found, what is
+        left out, and the recipe are said in a line each. See `docs/own_network.md`.
+
+        Args:
+            model: Any `torch.nn.Module` of one input, in float32: trained, or to be trained by `pretraining`.
+            train_data: A pair `(inputs, targets)` of tensors or arrays, inputs as the network takes them; a
+                map-style `Dataset` of such pairs; or a `DataLoader`. Read once into memory.
+            validation_data: Likewise: accuracies are measured on it, and nothing is trained on it.
+            test_data: Likewise, for final reports only; `None`: there is none.
+            loss: `(outputs, targets) -> scalar`. Default: cross-entropy, for a classifier.
+            metric: `(outputs, targets) -> number` over all of validation, larger is better, in (0, 1] for the
+                network itself; below 0 counts as 0. Default: the share of right classes, for a classifier.
+            distillation: `(outputs, full-precision outputs) -> scalar`, a part of the loss. Default: of
+                cross-entropy that with the full-precision network's probabilities, else nothing.
+            skip: Names of modules that stay in full precision, with all that is in them.
+            groups: Layers that share a bitwidth, and are decided as one: lists of their names, or a dictionary of
+                such lists by the groups' names.
+            bitwidths: To choose from, see `ReLeQEnv`.
+            quantizer: See there.
+            reward: See there.
+            cost: See there.
+            max_cost: See there.
+            min_relative_accuracy: See there.
+            retraining: The short recipe. Default: learning rate and number of examples are found.
+            seconds: How long an evaluation may take, about, where they are found.
+            pretraining: How the network is trained first, `None`: it is trained.
+            retrain_seed: Seeds the retraining.
+            cache_key: A name that stands for loss, metric and distillation where these are not torch's, and changes
+                with them. Without it accuracies are kept in memory only.
+            name: What the problem is called. Default: the network's class.
+            data_limit: How many GB (1e9 bytes) the data may take in memory.
+            cache: See `ReLeQEnv`.
+            device: See there.
+            precision: See there; `"auto"` is fp32 where bf16 changes the network's accuracy.
+            parallel: See there.
+            workers: See there.
+
+        Raises:
+            ReLeQError: In one line, if something is not accepted, or the network cannot be run on the data.
+        """
+        from releq_env.evaluation.own import check_own, own_source  # only now: they need torch
+
+        _check_objective(reward, cost, max_cost, min_relative_accuracy)
+        check_own(quantizer, retraining, seconds, pretraining, retrain_seed, device, precision, parallel, workers)
+        supported = QUANTIZERS[quantizer].bitwidths
+        decision: dict[str, Any] = {"reward": reward, "cost": cost, "max_cost": max_cost}
+        decision["min_relative_accuracy"] = min_relative_accuracy
+        made: list[Problem] = []
+
+        def decide(source: Any) -> tuple[Choices, Path | None]:
+            available = (supported,) * len(source.layers)
+            chosen = check_choices(bitwidths, [layer.name for layer in source.layers], available, quantizer)
+            named = type(model).__name__ if name is None else name
+            made.append(cls(named, source.layers, available, chosen, Evaluator(source), quantizer, **decision))
+            if cache is not None:  # only now, with all arguments checked, is a file made
+                made[0].evaluator.cache = EvaluationCache(default_cache() if cache == "auto" else cache)
+            file = made[0].evaluator.cache
+            return chosen, None if file is None else file.path.with_suffix(".recipes")
+
+        source, own = own_source(
+            model,
+            train_data,
+            validation_data,
+            groups=groups,
+            quantizer=quantizer,
+            decide=decide,
+            retraining=retraining,
+            seconds=seconds,
+            retrain_seed=retrain_seed,
+            device=device,
+            precision=precision,
+            parallel=parallel,
+            workers=workers,
+            test_data=test_data,
+            loss=loss,
+            metric=metric,
+            distillation=distillation,
+            skip=skip,
+            pretraining=pretraining,
+            min_relative_accuracy=min_relative_accuracy,
+            cache_key=cache_key,
+            name=name,
+            data_limit=data_limit,
+        )
+        evaluator = Evaluator(source, made[0].evaluator.cache)
+        return dataclasses.replace(made[0], layers=source.layers, evaluator=evaluator, own=own)
 
     @classmethod
     def from_table(
@@ -278,7 +407,7 @@ class Problem:
     @cached_property
     def costs(self) -> NDArray[np.float64]:
         """`C[layer, choice]` in the cost's own unit, shape `(layers, most choices)`."""
-        return cost_matrix(self.cost, COSTS[self.cost], self.layers, self.choices)
+        return cost_matrix(self.cost, cost_model(self.cost), self.layers, self.choices)
 
     @cached_property
     def cheapest(self) -> float:
@@ -374,6 +503,11 @@ class Problem:
         common = set(self.choices[0]).intersection(*self.choices)
         return [(bits,) * self.num_layers for bits in sorted(common)]
 
+    def by_module(self, bitwidths: Sequence[int]) -> dict[str, int]:
+        """Return the bitwidths of an assignment by the names of the network's modules, those of groups too."""
+        pairs = zip(self.layers, self.check(bitwidths), strict=True)
+        return {name: bits for layer, bits in pairs for name in layer.modules}
+
     def check(self, bitwidths: Any) -> tuple[int, ...]:
         """Return an assignment as a tuple of integers, checked.
 
@@ -412,7 +546,8 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
 
     Args:
         problem: A problem, `"module:function"` that returns one, a task or the name of one.
-        **arguments: Of `Problem.from_task`, or with `table=` of `Problem.from_table`; none beside a problem.
+        **arguments: Of `Problem.from_task`, with `table=` of `Problem.from_table`, or with `model=` of
+            `Problem.from_network`; none beside a problem.
 
     Raises:
         ReLeQError: In one line, if something is not accepted.
@@ -421,8 +556,16 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
         table = arguments.pop("table")
         _check_names(arguments, _TABLE_ARGUMENTS, "an environment over a table")
         return Problem.from_table(table, **arguments)
+    if problem is None and "model" in arguments:
+        _check_names(arguments, _NETWORK_ARGUMENTS, "an environment of a network")
+        if missing := [name for name in _NETWORK_ARGUMENTS[:3] if name not in arguments]:
+            raise ReLeQError(f"{missing[0]}= is missing; give model=, train_data= and validation_data=")
+        return Problem.from_network(**arguments)
     if problem is None:
-        raise ReLeQError("problem= is missing; give a releq_env.Problem, or module:function that returns one")
+        raise ReLeQError(
+            "problem= is missing; give a releq_env.Problem, or module:function that returns one; or a network with "
+            "model=, train_data= and validation_data="
+        )
     if isinstance(problem, str) and ":" in problem:
         try:
             made = pkgutil.resolve_name(problem)
@@ -451,11 +594,12 @@ def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> No
 
 def _check_objective(reward: Any, cost: Any, max_cost: Any, min_relative_accuracy: Any) -> None:
     check_reward(reward)
-    check_choice("cost", cost, COSTS)
+    cost_model(cost)
     if max_cost is not None:
         check_fraction("max_cost", max_cost)
     check_fraction("min_relative_accuracy", min_relative_accuracy)
 
 
 _TASK_ARGUMENTS = tuple(Problem.from_task.__kwdefaults__ or {})
+_NETWORK_ARGUMENTS = ("model", "train_data", "validation_data", *(Problem.from_network.__kwdefaults__ or {}))
 _TABLE_ARGUMENTS = tuple(Problem.from_table.__kwdefaults__ or {})

@@ -22,7 +22,11 @@ TABULAR: dict[str, str] = {
 
 
 OWN = "ReLeQ-v0"
-"""The id for a problem of one's own: `gym.make("releq_env:ReLeQ-v0", problem=...)`."""
+"""The id for a network or a problem of one's own.
+
+`gym.make("releq_env:ReLeQ-v0", model=..., train_data=..., validation_data=...)`, with the arguments of
+`Problem.from_network`; or `problem=...`.
+"""
 
 
 OWN_TABLE = "ReLeQ-Tabular-v0"

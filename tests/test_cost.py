@@ -24,7 +24,13 @@ LAYERS = (
     LayerInfo("out", n=10, c=61, k=0, weights=610, macs=610, std=0.3, scales=10),
 )
 ASSIGNMENTS = st.tuples(*[st.integers(1, 8)] * 3)
-LINEAR = ("mean_bits", "weighted_bits", "bitops", "energy")  # in the bits of every layer, with nothing besides
+LINEAR = (
+    "mean_bits",
+    "weighted_bits",
+    "bitops",
+    "energy",
+    "bit_serial",
+)  # in the bits of every layer, with nothing besides
 
 
 def problem(cost: str = "mean_bits", choices: Any = range(1, 9), layers: Any = LAYERS, **decision: Any) -> Problem:
@@ -42,6 +48,8 @@ def problem(cost: str = "mean_bits", choices: Any = range(1, 9), layers: Any = L
             2 * (100 * 120 + 6000) + 4 * (300 * 120 + 300) + 8 * (610 * 120 + 610),
             8 * (1010 * 120 + 6910),
         ),
+        # Windows are 60, 1 and 1: 4, 1 and 1 of 16; weights of a filter 25, 30 and 61: 2, 2 and 4 of 16.
+        ("bit_serial", 2 * 4 * 2 + 4 * 1 * 2 + 8 * 1 * 4, 8 * (4 * 2 + 2 + 4)),
         ("size", 25 + 150 + 610 + 4 * 24, 100 + 300 + 610 + 4 * 24),
     ],
 )

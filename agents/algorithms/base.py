@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from releq_env.sb3_vec_env import ReLeQVecEnv
+    from releq_env.workers.waiting import Assignment
 
 
 class Progress(Protocol):
@@ -45,4 +46,21 @@ class EnvAgent(Protocol):
 
     def save(self, path: Path) -> None:
         """Keep what was learned in a file. An agent may do without."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` has kept, without running what is in the file. With `act`; an agent may do without."""
+        ...
+
+    def act(
+        self, observations: Any, state: Any, begins: Any, masks: Any, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """Return the actions of what was learned, and the state for the next call; see `SB3Agent`.
+
+        An agent may do without, and is then not played by `agents.enjoy`.
+        """
+        ...
+
+    def recommend(self) -> "Assignment | None":
+        """Return what it recommends of the assignments that were measured; `None`: the best. It may do without."""
         ...

@@ -17,7 +17,15 @@ ALGORITHMS: ChainMap[str, Any] = ChainMap(
     {
         "ppo": "stable_baselines3:PPO",
         "recurrent_ppo": "sb3_contrib:RecurrentPPO",
+        "maskable_ppo": "sb3_contrib:MaskablePPO",
+        "a2c": "stable_baselines3:A2C",
+        "trpo": "sb3_contrib:TRPO",
         "dqn": "stable_baselines3:DQN",
+        "qrdqn": "sb3_contrib:QRDQN",
+        "ddpg": "stable_baselines3:DDPG",
+        "td3": "stable_baselines3:TD3",
+        "sac": "stable_baselines3:SAC",
+        "dyna_ppo": "agents.algorithms.dyna_ppo:DynaPPO",
     },
     SEARCHERS,
 )
@@ -28,10 +36,14 @@ An agent is an algorithm of Stable-Baselines3 or derived from one; or it makes a
 """
 
 FAMILIES = {
+    "TD3": "agents.algorithms.off_policy:ContinuousAgent",  # and DDPG, which is derived from it
+    "SAC": "agents.algorithms.off_policy:ContinuousAgent",
+    "TQC": "agents.algorithms.off_policy:ContinuousAgent",
+    "CrossQ": "agents.algorithms.off_policy:ContinuousAgent",
     "OnPolicyAlgorithm": "agents.algorithms.on_policy:OnPolicyAgent",
     "OffPolicyAlgorithm": "agents.algorithms.off_policy:OffPolicyAgent",
 }
-"""Base class in Stable-Baselines3 -> what makes an `EnvAgent` of an algorithm derived from it."""
+"""Class of Stable-Baselines3 or sb3-contrib -> what makes an `EnvAgent` of it and of what is derived from it."""
 
 HYPERPARAMS = Path(__file__).parents[1] / "hyperparams"
 
@@ -44,12 +56,14 @@ class Agent(NamedTuple):
         searches: Whether it is a searcher.
         masks: Whether it keeps `max_cost` by itself.
         fits: Whether it fits its hyperparameters, and takes `written_for`: how many environments they are written for.
+        continuous: Whether its actions are numbers: its environments are wrapped in `ContinuousAction`.
     """
 
     make: Callable[..., Any]
     searches: bool
     masks: bool
     fits: bool = False
+    continuous: bool = False
 
 
 def find_agent(algo: str) -> Agent:
@@ -66,12 +80,12 @@ def find_agent(algo: str) -> Agent:
         if algo in SEARCHERS or hasattr(factory, "ask"):
             return Agent(factory, searches=True, masks=True)
         bases = inspect.getmro(factory) if inspect.isclass(factory) else ()
-        of_sb3 = [base.__name__ for base in bases if base.__module__.startswith("stable_baselines3.")]
+        of_sb3 = [base.__name__ for base in bases if base.__module__.startswith(("stable_baselines3.", "sb3_contrib."))]
         for name in of_sb3:
             if name in FAMILIES:
                 masks = "action_masks" in inspect.signature(factory.predict).parameters
                 adapter = pkgutil.resolve_name(FAMILIES[name])
-                return Agent(partial(adapter, factory), searches=False, masks=masks, fits=True)
+                return Agent(partial(adapter, factory), False, masks, fits=True, continuous=adapter.continuous)
     except ModuleNotFoundError as error:
         raise ReLeQError(f'--algo {algo} needs {error.name}; pip install "releq_env[agents]"') from error
     if "BaseAlgorithm" in of_sb3:
@@ -79,7 +93,8 @@ def find_agent(algo: str) -> Agent:
             f"--algo {algo} is an algorithm of Stable-Baselines3 that is derived from none of {', '.join(FAMILIES)}; "
             "add its family to FAMILIES, or take another one"
         )
-    return Agent(factory, searches=False, masks=getattr(factory, "masks", False))
+    continuous = getattr(factory, "continuous", False)
+    return Agent(factory, searches=False, masks=getattr(factory, "masks", False), continuous=continuous)
 
 
 def read_hyperparams(algo: str, env_name: str) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """What the adapters of Stable-Baselines3's two families have in common."""
 
+import inspect
+import io
 import pkgutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # what torch raises for anything but weights
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms.base import Progress
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, short
 from releq_env.sb3_vec_env import ReLeQVecEnv
 
 
@@ -28,6 +32,7 @@ class SB3Agent:
         **hyperparams: Of the algorithm.
 
     Attributes:
+        continuous: Whether its actions are numbers.
         venv: The environments.
         written_for: As given.
         model: The model.
@@ -35,6 +40,8 @@ class SB3Agent:
     Raises:
         ReLeQError: If the algorithm does not take a hyperparameter.
     """
+
+    continuous = False
 
     def __init__(
         self,
@@ -84,8 +91,40 @@ class SB3Agent:
             del model._update_current_progress_remaining  # or it would be saved with the model
 
     def save(self, path: Path) -> None:
-        """Save the model; the file holds pickles, so load only your own."""
+        """Save the model; the file holds pickles, which `load` leaves alone."""
         self.model.save(path)
+
+    def load(self, path: Path) -> None:
+        """Take up the weights of a policy that `save` has kept. Nothing else of the file is read, and no pickle.
+
+        Raises:
+            ReLeQError: If the file is none, or of another policy.
+        """
+        try:
+            with zipfile.ZipFile(path) as saved, saved.open("policy.pth") as weights:
+                state = torch.load(io.BytesIO(weights.read()), map_location="cpu", weights_only=True)
+            self.model.policy.load_state_dict(state)
+        except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, ValueError, TypeError, UnpicklingError) as error:
+            raise ReLeQError(
+                f"{path} holds no policy that these hyperparameters make ({type(error).__name__}: {short(error)}); "
+                "give the folder of a finished run as it was left"
+            ) from error
+
+    def act(
+        self, observations: Any, state: Any, begins: Any, masks: Any, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """Return the policy's actions, and the state that it wants back at the next step.
+
+        Args:
+            observations: Of all environments, shape `(n_envs, features)`.
+            state: What the call before has returned, at first `None`.
+            begins: Which environments are at the beginning of an episode, shape `(n_envs,)`.
+            masks: Which actions are open, shape `(n_envs, actions)`; an algorithm that cannot mask leaves them alone.
+            deterministic: Whether to take the likeliest actions, not to draw.
+        """
+        predict: Any = self.model.predict  # of those that mask it takes one argument more
+        more = {"action_masks": masks} if "action_masks" in inspect.signature(predict).parameters else {}
+        return predict(observations, state=state, episode_start=begins, deterministic=deterministic, **more)
 
 
 class Track(BaseCallback):

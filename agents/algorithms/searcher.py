@@ -1,6 +1,7 @@
 """Runs a searcher as an agent."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from agents.algorithms.base import Progress
 from releq_env.evaluation import Evaluation
@@ -27,6 +28,16 @@ class SearcherAgent:
         evaluate: Callable[[Sequence[Assignment]], list[Evaluation]],
     ) -> None:
         self._searcher, self._problem, self._batch, self._evaluate = searcher, problem, batch, evaluate
+
+    def recommend(self) -> Assignment | None:
+        """Return the assignment that the searcher recommends of what was measured; `None` if that is the best one."""
+        recommend = getattr(self._searcher, "recommend", None)
+        return None if recommend is None else recommend()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the searcher says of itself, JSON-able, e.g. what it cost before the first evaluation."""
+        return dict(getattr(self._searcher, "about", {}))
 
     def learn(self, timesteps: int, progress: Progress) -> None:
         """Search until the time steps or the assignments are used up, or the run is to end."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
+from releq_env.report.verdict import spaced
+
+__all__ = ["MONITOR", "PROBABILITIES", "markdown_table", "spaced"]
+
 MONITOR = "0.monitor.csv"
 PROBABILITIES = "probabilities.csv"
-
-
-def spaced(bitwidths: Sequence[int]) -> str:
-    """Return an assignment as it stands in tables: `"2 1 1 4"`."""
-    return " ".join(map(str, bitwidths))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -11,8 +11,8 @@ from agents.report.summary import Candidate
 from agents.run.folder import RunFolder, recorded
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
-from releq_env.workers.waiting import Assignment
 from releq_env.seeds import each_seed
+from releq_env.workers.waiting import Assignment
 
 BEST = 5
 SEEDS = 2

@@ -117,13 +117,14 @@ class RunFolder:
             yield
 
     @staticmethod
-    def write_config(path: Path, config: Config, versions: Mapping[str, str]) -> None:
+    def write_config(path: Path, config: Config, versions: Mapping[str, str], about: Mapping[str, Any]) -> None:
         """Write down what is asked for, for us and for rl-baselines3-zoo."""
         settings = config.settings
         content = {
             "settings": asdict(settings),
             "accuracy_depends_on": config.fingerprint,
             "problem": config.problem,
+            "about": about,
             "versions": versions,
         }
         hyperparams = {"n_envs": settings.n_envs, "n_timesteps": settings.timesteps, **settings.hyperparams}
@@ -147,7 +148,7 @@ class RunFolder:
             return Config(Settings(**config["settings"]), config["accuracy_depends_on"], config["problem"])
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
-                f"{path} holds no run ({type(error).__name__}: {error}); give --resume the --log-dir of an earlier one"
+                f"{path} holds no run ({type(error).__name__}: {error}); give the folder (--log-dir) of an earlier one"
             ) from error
 
     @property
@@ -169,8 +170,11 @@ class RunFolder:
         if distinct_evaluations >= self._to_repeat or too_long:
             self._go_on()
 
-    def restore(self) -> list[Evaluation]:
+    def restore(self, mend: bool = True) -> list[Evaluation]:
         """Read and return what an earlier part of the run has recorded.
+
+        Args:
+            mend: Whether to cut off in the file a last line that is not whole; else it is left out only.
 
         Raises:
             ReLeQError: If the file is damaged.
@@ -193,7 +197,7 @@ class RunFolder:
                 f"{table} is damaged ({type(error).__name__}: {error}); mend its lines or delete it and go on "
                 f"with --resume {self.path}: what the cache holds is not retrained"
             ) from error
-        if complete != text:
+        if complete != text and mend:
             write(table, complete)
         if self.rows:
             self._before, self._to_repeat = self.rows[-1]["elapsed"], len(self.rows)
@@ -237,8 +241,7 @@ class RunFolder:
         best["keeps_max_cost"] = self._problem.keeps_max_cost(best["bitwidths"])
         write_json(self.path / "best.json", best)
         if best["keeps_max_cost"]:
-            by_name = {layer.name: bits for layer, bits in zip(self._problem.layers, best["bitwidths"], strict=True)}
-            write_json(self.path / "assignment.json", by_name)
+            write_json(self.path / "assignment.json", self._problem.by_module(best["bitwidths"]))
 
     def _go_on(self, seconds_ago: float = 0.0) -> None:
         """Let time count again, if it did not."""

@@ -1,30 +1,26 @@
 """A run from beginning to end: problem, agent, confirmation, report."""
 
-import copy
 import importlib.metadata
 import itertools
 import json
 import platform
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from agents.algorithms.registry import Agent, find_agent
-from agents.algorithms.searcher import SearcherAgent
 from agents.report.files import explained, write, write_json
 from agents.report.plots import draw
 from agents.report.summary import summarize
 from agents.run.confirmation import confirm
 from agents.run.folder import Config, RunFolder, described
+from agents.run.making import make_agent, make_env
 from agents.run.progress import RunProgress, Stopwatch
 from agents.run.settings import Options, Settings, new_settings, resumed_settings
-from releq_env import ReLeQEnv, ReLeQError, WithinMask, __version__
+from releq_env import ReLeQEnv, ReLeQError, __version__
 from releq_env.evaluation import BudgetExhausted
-from releq_env.problem import Problem
+from releq_env.report.about import about
 
 
 def run(options: Options) -> RunFolder:
@@ -42,7 +38,7 @@ def run(options: Options) -> RunFolder:
     path = options.resume or options.log_dir
     if path is not None and earlier is None:
         RunFolder.check_new(path)
-    env = _make_env(settings, **({} if options.workers is None else {"workers": options.workers}))
+    env = make_env(settings, **({} if options.workers is None else {"workers": options.workers}))
     problem = env.unwrapped.problem
     try:
         _check_length(settings, agent, env.unwrapped)
@@ -55,7 +51,7 @@ def run(options: Options) -> RunFolder:
         if retraining is not None:
             retraining.load()  # where data are missing, no folder is made
         elsewhere = Stopwatch()
-        learner = _make_agent(settings, agent, env, elsewhere)
+        learner = make_agent(settings, agent, env, elsewhere)
         path = path or _claimed_folder(settings)  # only now: mistakes leave no folder
         with RunFolder.held(path):
             folder, report = RunFolder(path, problem), path / "report.md"
@@ -68,7 +64,7 @@ def run(options: Options) -> RunFolder:
                     return folder
             for stale in (path / "report.json", report):  # as long as there is the first, there is the second
                 stale.unlink(missing_ok=True)
-            RunFolder.write_config(path, config, _versions())
+            RunFolder.write_config(path, config, _versions(), about(problem))
             return _search(settings, learner, folder, env.unwrapped, elsewhere)
     except KeyboardInterrupt:
         if path is not None and (path / "config.json").exists():
@@ -87,9 +83,12 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
 
     def redraw(candidates: Any = ()) -> None:
         if folder.best is not None:
-            draw(folder.path, problem, folder.rows, folder.best, candidates, env.action_mode)
+            draw(folder.path, problem, folder.rows, candidates, env.action_mode)
 
     print(f"{settings.algo} on {settings.env}; results in {folder.path}", flush=True)
+    of_agent = getattr(learner, "about", {})
+    if of_agent:
+        print(f"before the first evaluation: {json.dumps(of_agent)}", flush=True)
     progress = RunProgress(folder, evaluator, settings, settings.n_envs, problem.num_layers, redraw=elsewhere(redraw))
     begun = time.monotonic()
     try:
@@ -109,7 +108,8 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         with explained(model):
             learner.save(model)
     evaluator.listener = evaluator.budget = None
-    candidates = confirm(folder, problem)
+    recommended = learner.recommend() if hasattr(learner, "recommend") else None
+    candidates = confirm(folder, problem, recommended)
     redraw(candidates)
     counts = {
         "episodes": progress.episodes,
@@ -119,44 +119,21 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         "wall_seconds": round(wall, 2),
         "part_seconds": round(part, 2),
         "agent_seconds": round(part - others, 2),
+        "evaluation_seconds": round(others, 2),  # with stepping environments, and drawing
     }
     confirmed = candidates[0].confirmed
     folder.write_best(
         len(folder.rows),
         confirmed_accuracy=None if confirmed is None else confirmed.accuracy,
         confirmed_relative_accuracy=None if confirmed is None else confirmed.relative_accuracy,
+        **({} if recommended is None else {"recommended": recommended}),
     )
     text = summarize(problem, candidates, counts)
     write(folder.path / "report.md", text + "\n")
     rows = [candidate.as_dict(problem) for candidate in candidates]
-    write_json(folder.path / "report.json", {"counts": counts, "candidates": rows})
+    write_json(folder.path / "report.json", {"counts": counts, "agent": of_agent, "candidates": rows})
     print("\n" + text)
     return folder
-
-
-def _make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch) -> Any:
-    """Return the agent; what its environments or evaluations take is measured elsewhere."""
-    problem: Problem = env.unwrapped.problem
-    if agent.searches:
-        searcher = _made(settings, agent, problem)
-        return SearcherAgent(searcher, problem, settings.n_envs, elsewhere(problem.evaluator.evaluate_many))
-    from releq_env.sb3_vec_env import ReLeQVecEnv  # only now: searchers need no Stable-Baselines3
-
-    envs = [env, *(copy.deepcopy(env) for _ in range(settings.n_envs - 1))]  # with one evaluator
-    if not agent.masks and problem.max_cost is not None:
-        envs = [WithinMask(each) for each in envs]
-    venv: Any = ReLeQVecEnv([partial(_itself, each) for each in envs])
-    venv.step = elsewhere(venv.step)  # of this object: its time is not the agent's
-    venv.seed(settings.seed)
-    return _made(settings, agent, venv, **({"written_for": settings.written_for} if agent.fits else {}))
-
-
-def _made(settings: Settings, agent: Agent, searched: Any, **more: Any) -> Any:
-    hyperparams = json.loads(json.dumps(settings.hyperparams))  # an agent may change what it gets
-    try:
-        return agent.make(searched, settings.seed, **hyperparams, **more)
-    except TypeError as error:
-        raise ReLeQError(f"{settings.algo} does not take its hyperparameters ({error}); see --hyperparams") from error
 
 
 def _check_unchanged(path: Path | None, what: str, now: Any, then: Any) -> None:
@@ -164,20 +141,6 @@ def _check_unchanged(path: Path | None, what: str, now: Any, then: Any) -> None:
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         raise ReLeQError(f"the run in {path} cannot go on: its {what} another {', '.join(changed)}; begin a new run")
-
-
-def _itself(env: Any) -> Any:
-    return env
-
-
-def _make_env(settings: Settings, **more: Any) -> Any:
-    try:
-        env = gym.make(settings.env, **settings.env_kwargs, **more)
-    except ModuleNotFoundError as error:
-        raise ReLeQError(f"--env {settings.env}: {error}; see the table of ids in the README") from error
-    if not isinstance(env.unwrapped, ReLeQEnv):
-        raise ReLeQError(f"{settings.env} is not a ReLeQ environment; see the table of ids in the README")
-    return env
 
 
 def _check_length(settings: Settings, agent: Agent, env: ReLeQEnv) -> None:

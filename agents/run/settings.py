@@ -13,6 +13,8 @@ import yaml
 
 from agents.algorithms.registry import ALGORITHMS, read_hyperparams
 from releq_env.errors import ReLeQError, check_choice
+from releq_env.registration import OWN_TABLE
+from releq_env.tables.shipped import TABLES
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # of which YAML 1.1 takes 1e-3 for text
 
@@ -30,6 +32,8 @@ class Options:
     """The agent."""
     env: Annotated[str | None, _option("ID", "releq_env:ReLeQ-Digits-v0")] = None
     """Id of the environment."""
+    from_table: Annotated[str | None, _option("NAME", "none")] = None
+    """Search an accuracy table instead, by its name or path; --env-kwargs are then of a table, e.g. seed=1."""
     timesteps: Annotated[int | None, _option("N", "the agent's for that id")] = None
     """Steps over all environments; a step is one layer."""
     budget: Annotated[int | None, _option("M", "none")] = None
@@ -96,7 +100,7 @@ def new_settings(options: Options) -> Settings:
     Raises:
         ReLeQError: If an option is not accepted.
     """
-    algo, env = options.algo or "ppo", options.env or "releq_env:ReLeQ-Digits-v0"
+    algo, (env, env_kwargs) = options.algo or "ppo", _env(options)
     check_choice("algo", algo, ALGORITHMS)
     hyperparams = read_hyperparams(algo, env.rpartition(":")[2])
     hyperparams |= parse_pairs(options.hyperparams, "--hyperparams", "learning_rate=0.001 n_epochs=5")
@@ -106,7 +110,7 @@ def new_settings(options: Options) -> Settings:
     settings = Settings(
         algo=algo,
         env=env,
-        env_kwargs=parse_pairs(options.env_kwargs, "--env-kwargs", "retrain_images=5000 cost=energy"),
+        env_kwargs=env_kwargs,
         timesteps=timesteps,
         schedule_timesteps=timesteps,
         budget=options.budget,
@@ -125,12 +129,17 @@ def resumed_settings(options: Options, earlier: Settings) -> Settings:
     Raises:
         ReLeQError: If an option is not accepted, or not that of the run.
     """
+    kwargs = parse_pairs(options.env_kwargs, "--env-kwargs", "cost=energy") or None
+    env = options.env
+    if options.from_table is not None:
+        env, of_table = _env(options)
+        kwargs = of_table if kwargs else earlier.env_kwargs | {"table": of_table["table"]}
     given = {
         "algo": options.algo,
-        "env": options.env,
+        "env": env,
         "seed": options.seed,
         "n_envs": options.n_envs,
-        "env_kwargs": parse_pairs(options.env_kwargs, "--env-kwargs", "cost=energy") or None,
+        "env_kwargs": kwargs,
     }
     for name, value in given.items():
         if value is not None and value != getattr(earlier, name):
@@ -144,6 +153,20 @@ def resumed_settings(options: Options, earlier: Settings) -> Settings:
         raise ReLeQError(f"--log-dir {options.log_dir} and --resume {options.resume} are two folders; give one of them")
     more: dict[str, Any] = {name: getattr(options, name) for name in ("timesteps", "budget", "minutes")}
     return _checked(replace(earlier, **{name: value for name, value in more.items() if value is not None}), options)
+
+
+def _env(options: Options) -> tuple[str, dict[str, Any]]:
+    """Return the id of the environment, and its arguments."""
+    kwargs = parse_pairs(options.env_kwargs, "--env-kwargs", "retrain_images=5000 cost=energy")
+    if options.from_table is None:
+        return options.env or "releq_env:ReLeQ-Digits-v0", kwargs
+    if options.env is not None:
+        raise ReLeQError(
+            f"--env {options.env} and --from-table {options.from_table} are two problems; give one of them"
+        )
+    # A path holds from wherever the run is resumed.
+    table = options.from_table if options.from_table in TABLES else str(Path(options.from_table).absolute())
+    return f"releq_env:{OWN_TABLE}", {"table": table} | kwargs
 
 
 def parse_pairs(pairs: list[str], option: str, example: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ The file is written every few minutes and at the end, whole each time, and is a 
 assignments that were measured so far, in random order. Whatever ended a run, the same command goes on from the file
 (and from the cache of evaluations, which has the minutes since). A file is added to only on the kind of machine, with
 the precision and the versions, with which it was begun.
+
+Sensitivities of the layers are measured first and kept in the file.
 """
 
 import argparse
@@ -30,7 +32,10 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.evaluation.live import LiveSource
 from releq_env.problem import Problem
+from releq_env.sensitivity import IMAGES, measure_sensitivities
+from releq_env.sensitivity.alone import from_accuracies, one_at_a_time
 from releq_env.tables import AccuracyTable
+from releq_env.tables.sensitivities import Sensitivities, parse
 from releq_env.workers.waiting import Assignment
 
 _ORDER_SEED = 0
@@ -42,10 +47,11 @@ class Growing:
 
     Args:
         path: Its file; goes on from what is there.
-        problem: What is measured.
+        problem: What is measured. Of a network that is retrained, the sensitivities are measured at once.
         name: What the table is called.
         command: With which it is measured, for the record.
         save_seconds: How often the file is written.
+        images: On how many training images sensitivities are measured; 0: not at all.
 
     Attributes:
         known: Accuracy by assignment and retraining seed.
@@ -54,7 +60,9 @@ class Growing:
         ReLeQError: If the file is of another network, or was measured by another kind of machine.
     """
 
-    def __init__(self, path: Path, problem: Problem, name: str, command: str, save_seconds: float) -> None:
+    def __init__(
+        self, path: Path, problem: Problem, name: str, command: str, save_seconds: float, images: int = IMAGES
+    ) -> None:
         self.known: dict[tuple[Assignment, int], float] = {}
         self._path, self._problem, self._name, self._save_seconds = path, problem, name, save_seconds
         self._about = about(problem) | {"commands": [command], "begun": _now(), "seconds": 0.0}
@@ -62,6 +70,7 @@ class Growing:
         self._saved = time.monotonic()
         if path.exists():
             self._go_on(AccuracyTable.load(path), command)
+        self._about["sensitivities"] = self._sensitivities(images)
 
     def _go_on(self, table: AccuracyTable, command: str) -> None:
         before, here = table.about.get("accuracy_depends_on", {}), self._about["accuracy_depends_on"]
@@ -78,6 +87,16 @@ class Growing:
         commands = dict.fromkeys([*table.about["commands"], command])
         self._about |= {"commands": list(commands), **{name: table.about[name] for name in ("begun", "seconds")}}
         self._about["sensitivities"] = table.about.get("sensitivities", {})
+
+    def _sensitivities(self, images: int) -> dict[str, Any]:
+        """Return those of the file if they are of these choices, else measure them where there is a network."""
+        known = parse(self._about["sensitivities"], self._problem.num_layers)
+        if known is not None and known.choices == self._problem.choices:
+            return known.as_dict()
+        if getattr(self._problem.evaluator.source, "retraining", None) is None or not images:
+            return {}
+        print(f"measuring the sensitivities of {self._problem.num_layers} layers", file=sys.stderr, flush=True)
+        return measure_sensitivities(self._problem, images=images).as_dict()
 
     def measure(self, assignments: Sequence[Assignment], seeds: Sequence[int]) -> None:
         """Measure what is not known yet, writing the file now and then, and at the end whatever happens."""
@@ -116,7 +135,20 @@ class Growing:
         """Return the table as it is."""
         records = [(bitwidths, seed, accuracy) for (bitwidths, seed), accuracy in self.known.items()]
         written = {"written": _now(), "seconds": round(self._about["seconds"], 3)}
+        written["sensitivities"] = self._with_alone()
         return AccuracyTable.of_problem(self._problem, records, name=self._name, about=self._about | written)
+
+    def _with_alone(self) -> dict[str, Any]:
+        """Return the sensitivities, with accuracies of one layer at a time where all of these are measured."""
+        choices, seed = self._problem.choices, min(seed for _, seed in self.known)
+        known = {assignment: self.known.get((assignment, seed)) for assignment in one_at_a_time(choices)}
+        if not self._about["sensitivities"] or None in known.values():
+            return dict(self._about["sensitivities"])
+        seconds = self._about["seconds"] / len(self.known) * len(known)  # as long as the others took on average
+        proxy = from_accuracies(choices, lambda bits: float(known[bits] or 0.0), seconds)
+        found = parse(self._about["sensitivities"], len(choices))
+        assert found is not None
+        return Sensitivities(choices, {**found.proxies, "alone": proxy}).as_dict()
 
 
 def about(problem: Problem) -> dict[str, Any]:
@@ -133,6 +165,7 @@ def about(problem: Problem) -> dict[str, Any]:
         )
     depends = {name: value for name, value in source.fingerprint.items() if name != "retrain_seed"}
     known: dict[str, Any] = {"accuracy_depends_on": json.loads(json.dumps(depends)), "sensitivities": {}}
+    known["engine"] = depends.get("engine")
     found: dict[str, Any] = machine.describe()
     known["machine"] = {name: found[name] for name in ("processor", "cores", "system")}
     known["versions"] = {"python": found["python"], "revision": found["revision"], **found["versions"]}
@@ -142,9 +175,14 @@ def about(problem: Problem) -> dict[str, Any]:
             "task": retraining.task.name,
             "split": f"{retraining.task.dataset.validation_images} validation images of {retraining.task.dataset.name}",
             "recipe": asdict(retraining.task.retraining)
-            | {"images": retraining.retrain_images, "learning_rate": retraining.learning_rate},
+            | {
+                "images": retraining.retrain_images,
+                "learning_rate": retraining.learning_rate,
+                "distillation": retraining.task.distilled,
+            },
             "precision": str(retraining.dtype).removeprefix("torch."),
             "device": retraining.device.type,
+            "instructions": depends.get("instructions"),
             "threads": 1,
             "weights": retraining.pretrained.sha256,
         }
@@ -215,6 +253,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto", help="(default: %(default)s)")
     parser.add_argument("--parallel", default="processes", help="processes, ray or stacked (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="how many (default: one a core)")
+    parser.add_argument(
+        "--sensitivity-images", type=int, default=IMAGES,
+        help="training images that sensitivities are measured on; 0: none are (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--save-minutes", type=float, default=3.0, help="between two writes (default: %(default)s)")
     args = parser.parse_args(argv)
     elsewhere = ("data_root", "cache", "workers", "save_minutes")  # nothing depends on them
@@ -227,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             problem = Problem.from_task(
                 args.task, bitwidths=args.bits, **{name: getattr(args, name) for name in of_task}
             )
-            growing = Growing(args.out, problem, args.name or args.out.stem, command, 60.0 * args.save_minutes)
+            name, seconds = args.name or args.out.stem, 60.0 * args.save_minutes
+            growing = Growing(args.out, problem, name, command, seconds, args.sensitivity_images)
             try:
                 growing.measure(in_random_order(problem, args.assignments), args.seeds)
             finally:

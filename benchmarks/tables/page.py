@@ -18,7 +18,9 @@ from benchmarks.tables import pictures
 from releq_env.cost import COSTS
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
+from releq_env.problem import Problem
 from releq_env.reward import REWARDS
+from releq_env.sensitivity import PROXIES
 from releq_env.tables import AccuracyTable
 
 _PUBLISHED = """Two other collections of accuracies by bitwidth are known. The authors of ReLeQ left one of 625 entries
@@ -37,11 +39,14 @@ def page(table: AccuracyTable, folder: Path) -> Path:
     shown = {
         "front": ("Accuracy against average bits", pictures.front),
         "sensitivity": ("Accuracy against the bits of one layer", pictures.sensitivity),
+        "measured": ("Sensitivities that were measured before any assignment", pictures.proxies),
         "seeds": ("Two retraining seeds", pictures.seed_noise),
         "random-search": ("Expected regret of random search", pictures.random_search),
     }
-    if table.seed_noise() is None:
+    if table.seed_noise() is None or (~np.isnan(table.accuracy[:2])).all(axis=0).sum() < 2:
         del shown["seeds"]
+    if table.sensitivities is None:
+        del shown["measured"]
     links = {}
     for kind, (text, draw) in shown.items():
         picture = folder / f"{table.name}-{kind}.png"
@@ -58,6 +63,7 @@ def page(table: AccuracyTable, folder: Path) -> Path:
         links["random-search"],
         "## How much each layer needs",
         links["sensitivity"],
+        *([_sensitivities(table), links["measured"]] if "measured" in links else []),
         "## Seed noise",
         _noise(table),
         *([links["seeds"]] if "seeds" in links else []),
@@ -87,31 +93,66 @@ def _introduction(table: AccuracyTable) -> str:
 
 
 def _optima(table: AccuracyTable) -> str:
-    seed = table.seeds[0]
-    others = [each for each in table.seeds if each != seed]
+    seed = _seed(table)
     rows = []
     for reward in REWARDS:
         for cost in COSTS:
             best = table.optimum(seed, reward=reward, cost=cost)
-            again = [value for each in others if (value := table.get(best.bitwidths, each)) is not None]
+            problems = [
+                Problem.from_table(table, seed=each, reward=reward, cost=cost)
+                for each in table.seeds
+                if each != seed and table.get(best.bitwidths, each) is not None
+            ]
+            again = [problem.evaluator.evaluate(best.bitwidths) for problem in problems]
+            objectives = [problem.objective(each) for problem, each in zip(problems, again, strict=True)]
             rows.append(
                 (
                     f"`{reward}`",
                     f"`{cost}`",
                     " ".join(map(str, best.bitwidths)),
-                    f"{best.objective:.4f}",
                     f"{best.state_of_quantization:.4f}",
+                    f"{best.objective:.4f}",
+                    f"{np.mean(objectives):.4f}" if again else "-",
                     f"{100 * best.accuracy:.2f}",
-                    f"{100 * np.mean(again):.2f}" if again else "-",
+                    f"{100 * np.mean([each.accuracy for each in again]):.2f}" if again else "-",
                 )
             )
-    header = ("reward", "cost", "optimum", "objective", "q", f"accuracy, seed {seed}", "mean of the other seeds")
-    text = f"Optima are those of seed {seed}, as an environment over the table has them unless told otherwise."
+    header = (
+        *("reward", "cost", "optimum", "q", f"objective, seed {seed}", "mean of the other seeds"),
+        *(f"accuracy, seed {seed}", "mean of the other seeds"),
+    )
+    text = (
+        f"Optima are those of seed {seed}, as an environment over the table has them unless told otherwise. The best "
+        "of many was lucky, too: what the other seeds say of it is the fairer figure."
+    )
+    return f"{text}\n\n{markdown(header, rows, aligned=False)}"
+
+
+def _seed(table: AccuracyTable) -> int:
+    """Return the first seed that measured all that the table has, else the first one."""
+    return (table.whole_seeds or table.seeds)[0]
+
+
+def _sensitivities(table: AccuracyTable) -> str:
+    known = table.sensitivities
+    assert known is not None
+    rows = []
+    for name, proxy in known.proxies.items():
+        cost = proxy.cost
+        counts = (cost.images, cost.forward, cost.backward, cost.evaluations)
+        what = PROXIES[name].what if name in PROXIES else ""
+        rows.append((f"`{name}`", what, f"{cost.seconds:.1f}", *(each or "-" for each in counts)))
+    header = ("proxy", "what", "seconds", "images", "passed forward", "backward", "retrainings")
+    text = (
+        "Measured of each layer alone, with its cost; larger is worse. What searches can make of them is on the pages "
+        f"[{table.name}-proxies]({table.name}-proxies.md) and [{table.name}-interaction]({table.name}-interaction.md), "
+        "made by `python -m benchmarks.tables.proxies`."
+    )
     return f"{text}\n\n{markdown(header, rows, aligned=False)}"
 
 
 def _difficulty(table: AccuracyTable) -> str:
-    seed = table.seeds[0]
+    seed = _seed(table)
     rows = []
     for cost in COSTS:
         known: dict[str, Any] = table.summary(seed, cost=cost)
@@ -147,8 +188,9 @@ def _noise(table: AccuracyTable) -> str:
 
 def _measured(table: AccuracyTable) -> str:
     about = table.about
-    names = ("task", "split", "recipe", "precision", "device", "threads", "weights", "machine", "versions")
-    rows = [(name, _cell(about[name])) for name in (*names, "begun", "written") if name in about]
+    names = ("task", "split", "recipe", "engine", "precision", "device", "instructions", "threads", "weights")
+    times = ("machine", "versions", "begun", "written")
+    rows = [(name, _cell(about[name])) for name in (*names, *times) if about.get(name) is not None]
     if "seconds" in about:
         rows.append(("seconds of computing", f"{about['seconds']:.0f}"))
     rows += [("command", f"`{command}`") for command in about.get("commands", [])]

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from releq_env.cost import COSTS
@@ -19,7 +20,8 @@ _POINTS = 100.0
 
 def front(table: AccuracyTable, path: Path) -> None:
     """Draw accuracy against average bits: all assignments, Pareto front, the uniform ones, the optimum."""
-    landscape = table.landscape(table.seeds[0])
+    seed = (table.whole_seeds or table.seeds)[0]
+    landscape = table.landscape(seed)
     figure = Figure(figsize=(7, 5), layout="constrained")
     axis = figure.subplots()
     bits, accuracy = landscape.bitwidths.mean(axis=1), _POINTS * landscape.accuracy
@@ -51,7 +53,7 @@ def front(table: AccuracyTable, path: Path) -> None:
     if hidden:
         axis.set_title(f"{hidden} assignments are below the picture", fontsize=9, loc="right", color="0.4")
     axis.set_ylim(low - margin, float(shown.max()) + margin)
-    _finish(axis, "average bits of a layer", f"validation accuracy, %, seed {table.seeds[0]}")
+    _finish(axis, "average bits of a layer", f"validation accuracy, %, seed {seed}")
     _save(figure, path)
 
 
@@ -72,6 +74,33 @@ def sensitivity(table: AccuracyTable, path: Path) -> None:
     for axis in (alone, mean):
         axis.set_xticks(sorted(set().union(*table.choices)))
         _finish(axis, "bits of the layer", "validation accuracy, %, mean over the seeds")
+    _save(figure, path)
+
+
+def proxies(table: AccuracyTable, path: Path) -> None:
+    """Draw every sensitivity that the table holds, a panel a proxy and a line a layer.
+
+    Logarithmic, where nothing below 0 is seen, but for accuracies.
+    """
+    known = table.sensitivities
+    assert known is not None
+    figure = Figure(figsize=(3.6 * len(known.proxies), 3.6), layout="constrained")
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, table.num_layers))
+    for axis, (name, proxy) in zip(
+        np.atleast_1d(figure.subplots(1, len(known.proxies))), known.proxies.items(), strict=True
+    ):
+        if logarithmic := name != "alone":
+            axis.set_yscale("log")
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        for layer, bits, row, colour in zip(table.layers, known.choices, proxy.values, colours, strict=True):
+            values = np.array(row)
+            shown = np.where((values > 0) | (not logarithmic), values, np.nan)
+            axis.plot(bits, shown, "o-", color=colour, markersize=3, label=layer.name)
+        axis.set_title(name, fontsize=10)
+        axis.set_xticks(sorted(set().union(*known.choices)))
+        _finish(
+            axis, "bits of the layer", "loss of the layer alone" if not axis.get_subplotspec().colspan.start else ""
+        )
     _save(figure, path)
 
 
@@ -101,7 +130,7 @@ def random_search(table: AccuracyTable, path: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     for cost in COSTS:
-        regrets = table.landscape(table.seeds[0], cost=cost).random_search_regret(len(table))
+        regrets = table.landscape((table.whole_seeds or table.seeds)[0], cost=cost).random_search_regret(len(table))
         axis.plot(np.arange(1, len(regrets) + 1), regrets, label=cost)
     axis.set_xscale("log")
     axis.set_ylim(bottom=0.0)

@@ -1,11 +1,15 @@
-"""The file of a packed network: safetensors with one entry of JSON, checked before anything is made of it.
+"""The file of a packed network: safetensors whose tensors are streams, checked before anything is made of it.
 
-The entry, `releq_packed`, holds the version of the format, a SHA-256 of everything else in the
-file, and a description of the tensors. Reading runs no code that a file brings.
+A header of safetensors has some 90 bytes a tensor, which in a deep network is more than a few of its layers.
+So all tensors of a type lie in one, a stream, one after the other, and what they are is said in `description`:
+JSON, deflated, as bytes. The entry `releq_packed` of the header holds the version of the format and a SHA-256 of
+everything else in the file. Reading runs no code that a file brings.
 """
 
 import hashlib
 import json
+import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +22,17 @@ from torch import Tensor
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 
-VERSION = 1
+VERSION = 2
 _ENTRY = "releq_packed"
+_DESCRIPTION = "description"
+_LONGEST = 2**26  # bytes of a description: a few of the file may stand for very many
+_TYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype) and not str(dtype).removeprefix("torch.").startswith(("q", "bits"))
+}
 _DAMAGED = (
-    *(SafetensorError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(SafetensorError, zlib.error, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
     *(ArithmeticError, RuntimeError, MemoryError),  # a RecursionError is a RuntimeError
 )
 
@@ -37,14 +48,18 @@ def write(path: Path, description: Mapping[str, Any], tensors: Mapping[str, Tens
     Raises:
         ReLeQError: If it cannot be written.
     """
-    # Copies, since safetensors refuses tensors that overlap.
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
-    entry = {"version": VERSION, "sha256": _digest(description, plain), **description}
-    text = json.dumps(entry, separators=(",", ":"), allow_nan=False)
+    streams: dict[str, list[Tensor]] = {}
+    described: list[tuple[str, str, list[int]]] = []
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        described.append((name, kind, list(tensor.shape)))
+        streams.setdefault(kind, []).append(_bytes_of(tensor))
+    plain = {kind: torch.cat(parts).view(_TYPES[kind]) for kind, parts in streams.items()}
+    text = json.dumps({**description, "tensors": described}, separators=(",", ":"), allow_nan=False)
+    plain[_DESCRIPTION] = torch.frombuffer(bytearray(zlib.compress(text.encode(), 9)), dtype=torch.uint8)
+    entry = json.dumps({"version": VERSION, "sha256": _digest(plain)}, separators=(",", ":"))
     try:
-        payload = save(plain, {_ENTRY: text})
+        payload = save(plain, {_ENTRY: entry})
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ReLeQError(f"the network cannot be written as safetensors ({error}); use only dense tensors") from error
     try:
@@ -78,10 +93,11 @@ def read(path: Path, largest: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         entry = _entry(payload)
         version = entry.pop("version")
         if version == VERSION and type(version) is int:
-            tensors = load(payload)
-            if entry.pop("sha256") != _digest(entry, tensors):
+            streams = load(payload)
+            if entry.pop("sha256") != _digest(streams):
                 raise ValueError("its content is not what its SHA-256 says")
-            return entry, tensors
+            description = _description(streams.pop(_DESCRIPTION))
+            return description, _tensors(description.pop("tensors"), streams)
     except _DAMAGED as error:
         raise damaged(path, error) from error
     raise ReLeQError(
@@ -112,11 +128,44 @@ def _entry(payload: bytes) -> dict[str, Any]:
     return entry
 
 
-def _digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+def _description(deflated: Tensor) -> dict[str, Any]:
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(_bytes_of(deflated).numpy().tobytes(), _LONGEST)
+    if not inflate.eof:
+        raise ValueError(f"its description is cut short, or longer than {_LONGEST} bytes")
+    description = json.loads(text.decode(), parse_constant=_refuse)
+    if not isinstance(description, dict):
+        raise TypeError("its description is not an object")
+    return description
+
+
+def _tensors(described: Any, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that lie in streams; nothing but the streams themselves is in memory."""
+    tensors: dict[str, Tensor] = {}
+    taken = dict.fromkeys(streams, 0)
+    for name, kind, shape in described:
+        if type(name) is not str or name in tensors or type(shape) is not list or {*map(type, shape)} - {int}:
+            raise ValueError(f"the description of the tensor {str(name)[:50]!r} is not that of one")
+        start, count = taken[kind], math.prod(shape)
+        if min(shape, default=0) < 0 or start + count > streams[kind].numel() or streams[kind].dtype != _TYPES[kind]:
+            raise ValueError(f"{name[:50]!r} of shape {str(shape)[:50]} does not lie in its {kind}")
+        tensors[name] = streams[kind][start : start + count].clone().reshape(shape)
+        taken[kind] = start + count
+    if left := [kind for kind, stream in streams.items() if taken[kind] != stream.numel()]:
+        raise ValueError(f"there is something behind the last tensor of {left[0][:50]!r}")
+    return tensors
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    plain = tensor.detach().cpu().contiguous().reshape(-1).resolve_conj().resolve_neg()
+    return plain.view(torch.uint8) if plain.numel() else plain.new_empty(0, dtype=torch.uint8)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(tensor).numpy().data)
     return digest.hexdigest()
 
 

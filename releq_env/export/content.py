@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from releq_env.errors import short
+from releq_env.export.about import About
 from releq_env.export.layer import PackedLayer
 from releq_env.export.state import check_order, contiguous, distinct, put_in_order, rest
 from releq_env.quantization.layers import QUANTIZABLE
@@ -22,12 +23,14 @@ class Content(NamedTuple):
     """What is in a file.
 
     Attributes:
+        about: What the file says of the network.
         layers: The quantized layers by name.
         packed: Their packed numbers and their scales.
         others: The other tensors of the network's state, each under all its names.
         orders: Of the others' dimensions in memory, see `releq_env.export.state.order`.
     """
 
+    about: About
     layers: dict[str, PackedLayer]
     packed: dict[str, tuple[Tensor, Tensor]]
     others: dict[str, Tensor]
@@ -45,14 +48,15 @@ class Content(NamedTuple):
             raise TypeError("its description is not that of a network")
         layers = {name: PackedLayer.read(layer) for name, layer in described.items()}
         others = dict(tensors)
+        for name, first in same.items():
+            others.setdefault(name, others[first])
         packed = {
             name: (others.pop(first), others.pop(second)) for name in layers for first, second in [names_of(name)]
         }
-        for name, first in same.items():
-            others.setdefault(name, others[first])
         for name, axes in orders.items():
             check_order(axes, others[name].ndim)
-        return cls(layers, packed, others, {name: contiguous(tensor) for name, tensor in others.items()} | orders)
+        orders = {name: contiguous(tensor) for name, tensor in others.items()} | orders
+        return cls(About.read(description["about"]), layers, packed, others, orders)
 
     def difference(self, network: nn.Module) -> str | None:
         """Return in what a network differs from the one that was saved, or `None`.
@@ -67,14 +71,20 @@ class Content(NamedTuple):
         Raises:
             ValueError: If the packed weights are not what the file says of them; the network is then as it was.
         """
-        weights = {name: layer.weights(*self.packed[name]) for name, layer in self.layers.items()}
+        made: dict[tuple[int, PackedLayer], nn.Parameter] = {}
+        weights: dict[str, nn.Parameter] = {}
+        for name, layer in self.layers.items():
+            one = id(self.packed[name][0]), layer  # what was one weight is one again
+            if one not in made:
+                made[one] = nn.Parameter(layer.weights(*self.packed[name]))
+            weights[name] = made[one]
         for name, weight in weights.items():
-            layer = network.get_submodule(name)
-            device = _weight(layer).device
-            if parametrize.is_parametrized(layer, "weight"):  # by weight norm, of which the result was quantized
-                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            module = network.get_submodule(name)
+            weight.data = weight.data.to(_weight(module).device)
+            if parametrize.is_parametrized(module, "weight"):  # by weight norm, of which the result was quantized
+                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
             # A new parameter: the old one may be that of another layer, too, with other or no quantization.
-            layer.weight = nn.Parameter(weight.to(device))
+            module.weight = weight
         network.load_state_dict(self.others, strict=False)  # the names have been compared
         put_in_order(network, self.orders)
 
@@ -83,7 +93,7 @@ class Content(NamedTuple):
         for name, packed in self.layers.items():
             layer = modules.get(name)
             if not isinstance(layer, QUANTIZABLE):
-                yield f"it has quantized {short(name)}, which here is no convolution and no linear layer"
+                yield f"it has quantized {short(name)}, which here is no layer that can be quantized"
                 return
             theirs, ours = _kind(self.packed[name][1].dtype, packed.shape), _kind_of(_weight(layer))
             if theirs != ours:

@@ -13,15 +13,17 @@ from releq_env.arithmetic import pinned_arithmetic
 from releq_env.cost.size import size
 from releq_env.errors import ReLeQError, short
 from releq_env.export import container
+from releq_env.export.about import About
 from releq_env.export.content import Content, names_of
 from releq_env.export.layer import packed_layer, quantized_layers
-from releq_env.export.state import contiguous, distinct, order, rest
+from releq_env.export.state import contiguous, distinct, order, rest, weight_identity
 from releq_env.layer_info import LayerInfo
 
+_MOST_BYTES = 2**33  # of a file of which nothing is known
 _MEND = "give load_packed the network that was saved, as it was before quantize()"
 
 
-def save_packed(network: nn.Module, path: str | os.PathLike[str]) -> None:
+def save_packed(network: nn.Module, path: str | os.PathLike[str], about: About | None = None) -> None:
     """Write a quantized network to a safetensors file, its weights in their bitwidths.
 
     The file holds the packed weights and the scales of every quantized layer, everything else of the
@@ -31,6 +33,7 @@ def save_packed(network: nn.Module, path: str | os.PathLike[str]) -> None:
     Args:
         network: As `releq_env.quantization.quantize` returns it, trained or not.
         path: The file; it is written whole or not at all.
+        about: What `python -m releq_env.export` has to know of the network; default: nothing.
 
     Raises:
         ReLeQError: If no layer is quantized, one cannot be written in its bitwidth, or the file cannot
@@ -43,16 +46,22 @@ def save_packed(network: nn.Module, path: str | os.PathLike[str]) -> None:
         raise ReLeQError(f"{type(network).__name__} has no quantized layer; give what quantize() returns")
     described: dict[str, dict[str, object]] = {}
     tensors: dict[str, Tensor] = {}
+    state = rest(network, layers.values())
+    others, same = distinct(state)
+    owners: dict[tuple[int, ...], str] = {}
     for name, layer in layers.items():
         packed, *parts = packed_layer(name, layer)
         described[name] = asdict(packed)
-        tensors.update(zip(names_of(name), parts, strict=True))
-    state = rest(network, layers.values())
-    others, same = distinct(state)
+        owner = owners.setdefault(weight_identity(layer), name)  # one weight, quantized once, is written once
+        if owner == name:
+            tensors.update(zip(names_of(name), parts, strict=True))
+        else:
+            same.update(zip(names_of(name), names_of(owner), strict=True))
     if clash := sorted(tensors.keys() & others.keys()):
         raise ReLeQError(f"the network's state has {clash[0]!r}, which is the name of packed weights; rename it")
     orders = {name: order(tensor) for name, tensor in state.items() if order(tensor) != contiguous(tensor)}
-    description = {"layers": described, "same": same, "orders": orders}
+    about = About() if about is None else about
+    description = {"about": about.described(), "layers": described, "same": same, "orders": orders}
     container.write(Path(path), description, tensors | others)
 
 
@@ -70,6 +79,15 @@ def load_packed(path: str | os.PathLike[str], network: nn.Module) -> nn.Module:
     Raises:
         ReLeQError: If the file is not there, damaged, of another version, or of another network.
     """
+    return read_packed(path, network)[0]
+
+
+def read_packed(path: str | os.PathLike[str], network: nn.Module) -> tuple[nn.Module, Content]:
+    """Return what `load_packed` returns, and the content of the file.
+
+    Raises:
+        ReLeQError: As there.
+    """
     _check_module(network)
     path = Path(path)
     with pinned_arithmetic(), torch.no_grad():
@@ -84,7 +102,21 @@ def load_packed(path: str | os.PathLike[str], network: nn.Module) -> nn.Module:
             raise container.damaged(path, error) from error
     if difference is not None:
         raise ReLeQError(f"{path} is not of this {type(network).__name__}: {difference}; {_MEND}")
-    return network
+    return network, content
+
+
+def read_about(path: str | os.PathLike[str]) -> About:
+    """Return what a packed file says of its network; no network is needed for it.
+
+    Raises:
+        ReLeQError: If the file is not there, damaged, or of another version.
+    """
+    path = Path(path)
+    description, _ = container.read(path, _MOST_BYTES)
+    try:
+        return About.read(description["about"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise container.damaged(path, error) from error
 
 
 def packed_size(network: nn.Module, layers: Sequence[LayerInfo], bitwidths: Sequence[int]) -> int:
@@ -94,7 +126,8 @@ def packed_size(network: nn.Module, layers: Sequence[LayerInfo], bitwidths: Sequ
 
     Args:
         network: In full precision or quantized.
-        layers: Those that are quantized, with their `scales` (`releq_env.quantization.with_scales`).
+        layers: Those that are quantized, with their `scales` (`releq_env.quantization.with_scales`). Other
+            modules with the same weight count with them.
         bitwidths: One bitwidth a layer.
 
     Raises:
@@ -103,9 +136,12 @@ def packed_size(network: nn.Module, layers: Sequence[LayerInfo], bitwidths: Sequ
     if len(layers) != len(bitwidths):
         raise ReLeQError(f"{len(bitwidths)} bitwidths for {len(layers)} layers; give one a layer")
     modules = dict(network.named_modules())
-    if missing := [layer.name for layer in layers if layer.name not in modules]:
+    names = [name for layer in layers for name in layer.modules]
+    if missing := [name for name in names if name not in modules]:
         raise ReLeQError(f"{type(network).__name__} has no layer {missing[0]!r}; give the layers of this network")
-    others, _ = distinct(rest(network, [modules[layer.name] for layer in layers]))
+    chosen = {weight_identity(modules[name]) for name in names}
+    alike = [module for module in modules.values() if weight_identity(module) in chosen]
+    others, _ = distinct(rest(network, alike))
     return int(sum(map(size, layers, bitwidths))) + _bytes(others.values())
 
 

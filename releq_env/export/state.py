@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from releq_env.errors import ReLeQError, short
 
@@ -30,6 +31,15 @@ def rest(network: nn.Module, layers: Iterable[nn.Module]) -> dict[str, Tensor]:
                 f"{name!r} in the network's state is on the device 'meta'; use to_empty(device='cpu') first"
             )
     return state
+
+
+def weight_identity(module: nn.Module) -> tuple[int, ...]:
+    """Return what is equal of two modules if they compute with one weight, and one quantizer where it has one."""
+    if parametrize.is_parametrized(module, "weight"):
+        steps = module.get_submodule("parametrizations.weight")
+        return tuple(map(id, (*steps.parameters(recurse=False), *steps.children())))
+    weight = module._parameters.get("weight")
+    return (id(module),) if weight is None else (id(weight),)
 
 
 def distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

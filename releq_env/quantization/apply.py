@@ -16,8 +16,9 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
 
     The copy keeps trainable full-precision weights beneath (`parametrizations.weight.original`) and
     quantizes them at every forward pass, through `torch.nn.utils.parametrize`; weights that are
-    parametrized already (weight norm) are quantized as the last step. The network that was given is
-    not changed. Biases, normalisation and activations stay in full precision.
+    parametrized already (weight norm) are quantized as the last step, and where several modules have
+    one weight, those that are not layers of their own here compute with its quantized form, too. The network
+    that was given is not changed. Biases, normalisation and activations stay in full precision.
 
     Args:
         network: The pre-trained network.
@@ -39,9 +40,18 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
                 f"layer {name!r} cannot have {bits!r} bits; {quantizer} supports {', '.join(map(str, entry.bitwidths))}"
             )
     quantized = copy.deepcopy(network)
-    for name, bits in zip(layers, bitwidths, strict=True):
-        layer = quantized.get_submodule(name)
+    named = [quantized.get_submodule(name) for name in layers]
+    for layer, bits in zip(named, bitwidths, strict=True):
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
-        parametrize.register_parametrization(layer, "weight", entry.make(weight.detach(), bits))
+        quantizer_of_weight = entry.make(weight.detach(), bits)
+        for module in [layer, *_others_with_this_weight(quantized, layer, named)]:
+            parametrize.register_parametrization(module, "weight", quantizer_of_weight)
     return quantized
+
+
+def _others_with_this_weight(network: nn.Module, layer: nn.Module, named: Sequence[nn.Module]) -> list[nn.Module]:
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        return []
+    return [m for m in network.modules() if m._parameters.get("weight") is weight and m not in named]

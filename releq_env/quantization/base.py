@@ -41,9 +41,12 @@ class WeightQuantizer(nn.Module):
 
     Attributes:
         own_rate: Initial learning rate of what it trains itself; `None` is that of the weights.
+        slower: Whether weights of more than 2 bits learn more slowly: for a quantizer whose codes of many bits are
+            close to the pre-trained weights, which a large rate would only move away.
     """
 
     own_rate: float | None = None
+    slower: bool = False
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__()

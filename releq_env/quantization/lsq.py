@@ -32,6 +32,7 @@ class LSQ(WeightQuantizer):
 
     start: Tensor
     own_rate = OWN_RATE
+    slower = True
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits)
@@ -86,6 +87,7 @@ class StackedLSQ(nn.Module):
     """
 
     own_rate = OWN_RATE
+    slower = True
     start: Tensor
     n: Tensor
     gradient_scale: Tensor

@@ -54,11 +54,15 @@ def resident(
         parts = []
         for inputs, targets in dataset.load(data_root):
             # In pieces: the float32 intermediate of all would be the largest thing in memory.
-            pieces = torch.cat([dataset.normalize(piece).to(dtype) for piece in inputs.split(_PIECE)]).to(device)
+            pieces = torch.cat([_typed(dataset.normalize(piece), dtype) for piece in inputs.split(_PIECE)]).to(device)
             layout = torch.channels_last if pieces.ndim == 4 else torch.contiguous_format
             parts += [pieces.contiguous(memory_format=layout), targets.to(device)]
         data = _RESIDENT[key] = Data(*parts)
     return data
+
+
+def _typed(inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs  # the ids of tokens stay what they are
 
 
 def channels_last(inputs: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from releq_env.quantization import WeightQuantizer
 
 
-def rate_factor(bits: int) -> float:
-    """Return what the learning rate of a layer's weights and biases is multiplied by: `min(1, 2 / bits)`.
+def rate_factor(bits: int, slower: bool) -> float:
+    """Return what the learning rate of a layer's weights and biases is multiplied by.
 
-    Codes of many bits are close to the pre-trained weights, which a large rate would only move away.
+    Args:
+        bits: Of the layer.
+        slower: `WeightQuantizer.slower`: `min(1, 2 / bits)` if it is set, else 1.
     """
-    return min(1.0, 2.0 / bits)
+    return min(1.0, 2.0 / bits) if slower else 1.0
 
 
 def parameter_groups(
@@ -24,7 +26,7 @@ def parameter_groups(
     Args:
         network: Quantized.
         bitwidths: By the names of the quantized layers.
-        rate: Learning rate; a layer's weights and biases are trained at `rate * rate_factor(bits)`.
+        rate: Learning rate; a layer's weights and biases are trained at that times `rate_factor`.
         own_rate: Of what quantizers train themselves. `None`: what each says, `rate` if it says nothing.
     """
     own: dict[int, float] = {}
@@ -34,8 +36,10 @@ def parameter_groups(
             own |= dict.fromkeys(map(id, module.parameters()), rate if special is None else special)
     layers: dict[int, float] = {}
     for name, bits in bitwidths.items():
-        for parameter in network.get_submodule(name).parameters():
-            layers.setdefault(id(parameter), rate * rate_factor(bits))  # shared weights: by the first of their layers
+        layer = network.get_submodule(name)
+        slower = any(module.slower for module in layer.modules() if isinstance(module, WeightQuantizer))
+        for parameter in layer.parameters():  # shared weights: by the first of their layers
+            layers.setdefault(id(parameter), rate * rate_factor(bits, slower))
     groups: dict[float, list[Tensor]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:

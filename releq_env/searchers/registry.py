@@ -15,6 +15,10 @@ SEARCHERS: dict[str, str | Callable[..., Searcher]] = {
     "annealing": "releq_env.searchers.annealing:Annealing",
     "evolution": "releq_env.searchers.evolution:Evolution",
     "greedy": "releq_env.searchers.greedy:Greedy",
+    "fisher_lp": "releq_env.searchers.fisher_lp:FisherLP",
+    "fisher_gp": "releq_env.searchers.fisher_gp:FisherGP",
+    "tpe": "releq_env.searchers.tpe:TPESearch",
+    "nsga2": "releq_env.searchers.nsga2:NSGA2",
     "exhaustive": "releq_env.searchers.exhaustive:Exhaustive",
 }
 """Name -> class or function, or `"module:name"` of it. Add one of your own and its name is accepted."""

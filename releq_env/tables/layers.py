@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from releq_env.errors import ReLeQError, short
 from releq_env.layer_info import LayerInfo
 
-_COUNTS = ("n", "c", "k", "weights", "macs", "scales")
+_COUNTS = ("n", "c", "k", "weights", "macs", "scales", "rows")
 
 
 def plain_layers(count: int) -> tuple[LayerInfo, ...]:
@@ -27,8 +28,9 @@ def check_layers(layers: Sequence[LayerInfo], count: int) -> tuple[LayerInfo, ..
         whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 for value in counts)
         spread = layer.std
         number = isinstance(spread, int | float) and not isinstance(spread, bool) and 0.0 <= spread < math.inf
-        if not (whole and number and isinstance(layer.name, str)):
+        named = isinstance(layer.members, list | tuple) and all(isinstance(name, str) for name in layer.members)
+        if not (whole and number and named and isinstance(layer.name, str)):
             raise ReLeQError(f"the layer {short(layer)} is not described by numbers from 0; see LayerInfo")
     if len({layer.name for layer in layers}) != count:
         raise ReLeQError("two layers have the same name; give each its own")
-    return tuple(layers)
+    return tuple(replace(layer, members=tuple(layer.members)) for layer in layers)  # JSON makes lists of them

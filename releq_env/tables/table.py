@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix
-from releq_env.errors import ReLeQError, check_choice, check_fraction, short
+from releq_env.cost import CostTerms, cheapest_share, cost_matrix, cost_model
+from releq_env.errors import ReLeQError, check_fraction, short
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
 from releq_env.reward import LENET_CONSTANTS, Objective, ReleasedConstants, RewardSettings, make_objective
@@ -398,12 +398,12 @@ class AccuracyTable:
         """
         names = [layer.name for layer in self.layers]
         choices = check_choices(bitwidths, names, self.choices, f"the table {self.name!r}")
-        check_choice("cost", cost, COSTS)
+        model = cost_model(cost)
         if max_cost is not None:
             check_fraction("max_cost", max_cost)
         least = self.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
         check_fraction("min_relative_accuracy", least)
-        costs = cost_matrix(cost, COSTS[cost], self.layers, choices)
+        costs = cost_matrix(cost, model, self.layers, choices)
         settings = RewardSettings(float(least), cheapest_share(costs), self.released_constants)
         objective = make_objective(reward, settings, max_cost)
         values = self.values(seed)

@@ -65,17 +65,22 @@ def architecture(network: nn.Module) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", str(network))
 
 
-def behaviour_sha256(network: nn.Module, input_shape: tuple[int, ...]) -> str:
+def behaviour_sha256(network: nn.Module, input_shape: tuple[int, ...], inputs: Tensor | None = None) -> str:
     """Return a hash of what a network on the CPU makes of a fixed batch, and of the gradients, in its present mode.
 
     Of a copy: batch normalisation in training mode changes itself.
+
+    Args:
+        network: The network.
+        input_shape: Of one input.
+        inputs: The batch; default: random numbers.
 
     Raises:
         ReLeQError: If that is not one tensor.
     """
     with pinned_arithmetic(), seeded(0):
         network = copy.deepcopy(network)
-        outputs = network(torch.randn(_PROBES, *input_shape))
+        outputs = network(torch.randn(_PROBES, *input_shape) if inputs is None else inputs)
         if not isinstance(outputs, Tensor):
             kind = type(outputs).__name__
             raise ReLeQError(f"{type(network).__name__} returns a {kind}; it has to return one tensor")
@@ -233,4 +238,5 @@ def write(
 
 
 def _packed(network: nn.Module) -> bytes:
-    return save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    # Copies: safetensors refuses tensors that share memory, as weights of several modules may.
+    return save({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()})

@@ -219,7 +219,7 @@ TASKS: dict[str, Task] = {
             network=SimpleNet,
             dataset=DATASETS["CIFAR10"],
             pretraining=PretrainingRecipe(epochs=100, flip=True, shift=2),
-            retraining=RetrainingRecipe(images=45_000),
+            retraining=RetrainingRecipe(images=10_000),
             min_relative_accuracy=0.98,
             released_constants=_COLOUR_CONSTANTS,
         ),

@@ -161,11 +161,13 @@ class Stack:
         """Return what belongs to a layer whose candidates do not all learn at the full rate, with the factors."""
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for (name, layer), bits in zip(layers.items(), bitwidths, strict=True):
+            quantizer = self._quantizers[f"{name}.weight"]
             for parameter_name, _ in layer.named_parameters(name):
                 stack = self._stacks[parameter_name]
-                if stack.requires_grad and any(rate_factor(each) != 1.0 for each in bits):
+                factors = [rate_factor(each, getattr(quantizer, "slower", False)) for each in bits]
+                if stack.requires_grad and any(factor != 1.0 for factor in factors):
                     # Where layers share it, by the first of them.
-                    found.setdefault(id(stack), (stack, per_candidate([rate_factor(each) for each in bits], stack)))
+                    found.setdefault(id(stack), (stack, per_candidate(factors, stack)))
         return list(found.values())
 
     def _stacked_parameters(self, layers: set[nn.Module]) -> tuple[dict[str, Tensor], list[str]]:

@@ -24,6 +24,19 @@ LAYERS = [
 ENV = "releq_env:ReLeQ-v0"
 
 
+def sensitivities(algo: str, problem: Problem) -> dict[str, Any]:
+    """Return the hyperparameters of an agent that needs sensitivities: what a function's problem does not have."""
+    if not algo.startswith("fisher"):
+        return {}
+    return {"sensitivities": [[4.0**-bits for bits in of_layer] for of_layer in problem.choices]}
+
+
+def needed(algo: str, problem: str) -> list[str]:
+    """Return the command line's part without which an agent does not take a problem of this module."""
+    given = sensitivities(algo, globals()[problem]())
+    return ["--hyperparams", *(f"{name}={value}" for name, value in given.items())] if given else []
+
+
 def arguments(problem: str, *kwargs: str) -> list[str]:
     """Return the command line's part that names a problem of this module."""
     return ["--env", ENV, "--env-kwargs", f"problem=tests.agents.problems:{problem}", *kwargs]

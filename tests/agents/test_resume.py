@@ -18,6 +18,7 @@ import pytest
 
 from agents.algorithms.registry import ALGORITHMS
 from agents.train import main
+from tests.agents import problems
 from tests.agents.problems import arguments
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,8 @@ def text(path: Path) -> str | None:
 def test_killed_at_any_moment_ends_like_an_uninterrupted_run(
     algo: str, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["--algo", algo, "--timesteps", "320", "--seed", "3", *arguments("logged")]
+    settings = ["--algo", algo, "--timesteps", "320", "--seed", "3"]
+    settings += [*problems.needed(algo, "logged"), *arguments("logged")]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     killed.mkdir()
     monkeypatch.setenv("RELEQ_TEST_LOG", str(tmp_path / "whole.txt"))

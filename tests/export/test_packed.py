@@ -1,5 +1,4 @@
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from releq_env.errors import ReLeQError
-from releq_env.export import load_packed, save_packed
+from releq_env.export import About, load_packed, read_about, save_packed
 from releq_env.export.layer import packed_layer
 from releq_env.quantization import QUANTIZERS, Codes, Quantizer, WeightQuantizer, quantize
+from tests.export.files import parts
 from tests.export.networks import INPUTS, LAYERS, quantized_small, same_outputs, small, trained
 
 EVERY = [(name, bits) for name, entry in QUANTIZERS.items() for bits in entry.bitwidths]
@@ -131,8 +130,7 @@ def test_shared_weights(path: Path) -> None:
     numbers = torch.arange(6)
     network = trained(quantize(Sharing(), ["first", "twin", "head"], [3, 2, 4]), numbers)
     save_packed(network, path)
-    with safe_open(path, "pt") as file:
-        names = set(file.keys())
+    names = set(parts(path)[2])
     assert "norm.weight" in names
     assert not {"norm_again.weight", "again.bias", "again.weight:packed", "head.weight"} & names
     loaded = load_packed(path, Sharing())
@@ -206,17 +204,42 @@ def test_a_packed_network_can_be_quantized_and_packed_again(path: Path) -> None:
 
 def test_what_the_file_says_of_itself(path: Path) -> None:
     save_packed(quantized_small("wrpn"), path)
-    with safe_open(path, "pt") as file:
-        entry = json.loads(file.metadata()["releq_packed"])
-        packed, scale = file.get_tensor("3.weight:packed"), file.get_tensor("3.weight:scale")
-        mean = file.get_tensor("1.running_mean")
-    assert entry["version"] == 1
-    assert list(entry["layers"]) == list(LAYERS)
-    layer = entry["layers"]["3"]
+    entry, description, tensors = parts(path)
+    assert entry["version"] == 2
+    assert description["about"] == {"task": None, "input_shape": None, "input_dtype": "float32"}
+    assert list(description["layers"]) == list(LAYERS)
+    layer = description["layers"]["3"]
     assert (layer["quantizer"], layer["bits"], layer["shape"]) == ("wrpn", 3, [5, 6, 3, 3])
+    packed, scale = tensors["3.weight:packed"], tensors["3.weight:scale"]
     assert (packed.dtype, packed.shape) == (torch.uint8, (-(-5 * 6 * 9 * 3 // 8),))
     assert (scale.dtype, scale.shape) == (torch.float32, (1,))
-    assert torch.equal(mean, quantized_small("wrpn")[1].running_mean)
+    assert torch.equal(tensors["1.running_mean"], quantized_small("wrpn")[1].running_mean)
+    bits = np.unpackbits(packed.numpy(), bitorder="little", count=270 * 3).reshape(270, 3) @ [1, 2, 4]
+    codes = torch.tensor(layer["low"] + layer["spacing"] * bits).reshape(5, 6, 3, 3)
+    weights = codes.float() / layer["divisor"] * scale + layer["offset"]
+    assert torch.equal(weights, quantized_small("wrpn")[3].weight)
+
+
+def test_what_is_said_of_the_network_is_read_again(path: Path) -> None:
+    about = About(task="digits", input_shape=(1, 8, 8), input_dtype="int64")
+    save_packed(quantized_small(), path, about)
+    assert read_about(path) == about
+    save_packed(quantized_small(), path)
+    assert read_about(path) == About()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"task": 3}, "task=3 is no name"),
+        ({"input_shape": "128"}, "input_shape='128' is no shape"),
+        ({"input_shape": (1, 0)}, "give whole numbers from 1"),
+        ({"input_dtype": "float8"}, "input_dtype='float8' is unknown; give float32 or int64"),
+    ],
+)
+def test_what_cannot_be_said_of_a_network(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ReLeQError, match=said):
+        About(**fields)
 
 
 def test_the_same_network_gives_the_same_bytes(path: Path) -> None:

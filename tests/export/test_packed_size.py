@@ -78,3 +78,20 @@ def test_a_file_of_a_small_network_is_mostly_its_header(tmp_path: Path) -> None:
     layers = with_scales(quantizable_layers(small(), INPUTS.shape[1:]), "lsq")
     header = (tmp_path / "network").stat().st_size - packed_size(small(), layers, (2, 3, 4, 5, 6))
     assert 0 < header < 4000
+
+
+class Deep(nn.Sequential):
+    """Very many small layers, each with a normalisation: the worst for whatever a file has a tensor."""
+
+    def __init__(self) -> None:
+        blocks = [nn.Sequential(nn.Conv2d(24, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)) for _ in range(60)]
+        super().__init__(*blocks)
+
+
+def test_a_file_of_a_deep_network_is_hardly_larger(tmp_path: Path) -> None:
+    network = Deep()
+    layers = with_scales(quantizable_layers(network, (24, 2, 2)), "lsq")
+    bits = [2] * len(layers)
+    save_packed(quantize(network, [layer.name for layer in layers], bits), tmp_path / "network")
+    theory = packed_size(network, layers, bits)
+    assert theory < (tmp_path / "network").stat().st_size <= 1.02 * theory + 4000

@@ -1,23 +1,24 @@
 """Files that are not what they should be: refused in one line, and nothing of them is run."""
 
-import hashlib
 import json
 import pickle
 import random
 import resource
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import nn
 
 from releq_env.errors import ReLeQError
 from releq_env.export import load_packed, save_packed
 from releq_env.quantization import quantize
+from tests.export.files import parts, put_together, write_streams
 from tests.export.networks import INPUTS, quantized_small, same_outputs, small
 
 FUZZED = 100
@@ -45,19 +46,11 @@ def refused(path: Path, network: nn.Module | None = None) -> str:
 
 def forge(path: Path, edit: Edit) -> None:
     """Change a file and let its checksum say that it is right: somebody wants it to be read."""
-    payload = path.read_bytes()
-    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-    entry = json.loads(header["__metadata__"]["releq_packed"])
-    tensors = load(payload)
-    edit(entry, tensors)
-    described = {name: value for name, value in entry.items() if name not in ("version", "sha256")}
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    if "sha256" in entry:
-        entry["sha256"] = digest.hexdigest()
-    path.write_bytes(save(tensors, {"releq_packed": json.dumps(entry)}))
+    entry, description, tensors = parts(path)
+    whole = entry | description
+    edit(whole, tensors)
+    head = {name: whole.pop(name) for name in ("version", "sha256") if name in whole}
+    put_together(path, head, whole, tensors)
 
 
 def test_a_forged_file_is_read_if_nothing_is_wrong(path: Path) -> None:
@@ -69,7 +62,7 @@ def test_a_forged_file_is_read_if_nothing_is_wrong(path: Path) -> None:
 def test_fuzzed(seed: int, path: Path) -> None:
     rng = random.Random(seed)
     content = bytearray(path.read_bytes())
-    where = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(4000)  # half of them in the header
+    where = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(600)  # half of them in the header
     match seed % 5:
         case 0:
             content[where] ^= 1 << rng.randrange(8)
@@ -149,7 +142,7 @@ def tensor(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
         (layer(shape="5633"), "size 0 of a shape of a layer is 0"),
         (layer(shape=[5, 6, 3, 3.0]), "size 3 of a shape of a layer is 3.0"),
         (layer(bits=4), "270 numbers of 4 bits are not 102 bytes"),
-        (layer(bits=9), "7 codes of 9 bits"),
+        (layer(bits=9), "codes of 9 bits"),
         (layer(bits=True), "bits of a layer is True"),
         (layer(levels=9), "9 codes of 3 bits"),
         (layer(levels=2), "a code is out of range; there are 2"),
@@ -178,13 +171,39 @@ def tensor(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
         (lambda entry, tensors: entry.update(layers=[]), "its description is not that of a network"),
         (lambda entry, tensors: entry.pop("layers"), "it has no 'layers'"),
         (lambda entry, tensors: entry.pop("sha256"), "it has no 'sha256'"),
-        (lambda entry, tensors: entry.update(version=2), "has version 2 of the format, and this releq_env reads 1"),
-        (lambda entry, tensors: entry.update(version="1"), "has version 1 of the format"),
+        (lambda entry, tensors: entry.update(version=1), "has version 1 of the format, and this releq_env reads 2"),
+        (lambda entry, tensors: entry.update(version="2"), "has version 2 of the format"),
+        (lambda entry, tensors: entry.pop("about"), "it has no 'about'"),
+        (lambda entry, tensors: entry["about"].update(more=1), "something else than task, input_shape, input_dtype"),
+        (lambda entry, tensors: entry["about"].update(input_shape=[2**60]), "is no shape; give whole numbers"),
+        (lambda entry, tensors: entry.update(tensors=[]), "there is something behind the last tensor of"),
+        (lambda entry, tensors: entry.update(tensors=[["a", "float32", [-1]]]), "'a' of shape [-1] does not lie in"),
+        (lambda entry, tensors: entry.update(tensors=[["a", "float32", [2**70]]]), "does not lie in its float32"),
+        (lambda entry, tensors: entry.update(tensors=[["a", "float16", [1]]]), "it has no 'float16'"),
+        (lambda entry, tensors: entry.update(tensors=[["a", ["float32"], [1]]]), "unhashable"),
+        (lambda entry, tensors: entry.update(tensors=[["a", "float32", "1"]]), "the description of the tensor 'a' is"),
+        (lambda entry, tensors: entry.update(tensors={"a": 1}), "damaged, or no packed network"),
     ],
 )
 def test_hostile(edit: Edit, reason: str, path: Path) -> None:
     forge(path, edit)
     assert reason in refused(path)
+
+
+def test_a_description_that_grows_without_end(path: Path) -> None:
+    entry, _, _ = parts(path)
+    bomb = zlib.compress(b" " * 2**30, 9)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    write_streams(path, entry, {"description": torch.frombuffer(bytearray(bomb), dtype=torch.uint8)})
+    assert "its description is cut short, or longer than 67108864 bytes" in refused(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB, not the 2**20 that it declares
+    for text in (b"[]", b"1", b"\xff", b"[" * 100_000, b'{"layers": NaN}'):
+        deflated = torch.frombuffer(bytearray(zlib.compress(text)), dtype=torch.uint8)
+        write_streams(path, entry, {"description": deflated})
+        refused(path)
+    for content in (b"", b"no zlib", zlib.compress(b"{}")[:-3]):
+        write_streams(path, entry, {"description": torch.tensor(list(content), dtype=torch.uint8)})
+        refused(path)
 
 
 def test_what_a_layer_is_called_is_looked_up_only(path: Path) -> None:
@@ -202,7 +221,7 @@ def test_what_a_layer_is_called_is_looked_up_only(path: Path) -> None:
 
         save_packed(quantized_small(), path)
         forge(path, rename)
-        assert "no convolution and no linear layer" in refused(path, Watched())
+        assert "no layer that can be quantized" in refused(path, Watched())
 
 
 class Runs:
@@ -230,7 +249,7 @@ def test_other_files(path: Path, tmp_path: Path) -> None:
     assert "its metadata have no releq_packed" in refused(path)
     path.write_bytes(save({}, {"releq_packed": "[" * 100_000}))
     assert "damaged, or no packed network" in refused(path)
-    for text in ("[]", "1", '{"version": NaN}', '{"version": ' + "1" * 5000 + "}"):
+    for text in ("[]", "1", '{"version": 2}', '{"version": NaN}', '{"version": ' + "1" * 5000 + "}"):
         path.write_bytes(save({}, {"releq_packed": text}))
         refused(path)
     assert "cannot be read" in refused(tmp_path / "nothing")
@@ -259,14 +278,14 @@ def test_little_memory_is_taken_for_what_a_file_declares(path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (lambda: nn.Linear(3, 2), "not of this Linear: it has quantized '0', which here is no convolution"),
+        (lambda: nn.Linear(3, 2), "not of this Linear: it has quantized '0', which here is no layer"),
         (
             lambda: nn.Sequential(*list(small())[:-1]),
-            "it has quantized '10', which here is no convolution and no linear layer",
+            "it has quantized '10', which here is no layer that can be quantized",
         ),
         (lambda: nn.Sequential(*small(), nn.Linear(3, 2)), "it has no '11.weight'"),
         (lambda: small().double(), "weights of its '0' are float32 of shape (6, 1, 3, 3), here they are float64"),
-        (lambda: nn.Sequential(*list(quantize(small(), ["0"], [2]))[1:]), "which here is no convolution"),
+        (lambda: nn.Sequential(*list(quantize(small(), ["0"], [2]))[1:]), "which here is no layer"),
     ],
 )
 def test_other_networks(network: Callable[[], nn.Module], reason: str, path: Path) -> None:

@@ -14,12 +14,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "releq_env.paths",
         "releq_env.files",
         "releq_env.lazy",
+        "releq_env.seeds",
         "releq_env.choices",
         "releq_env.cost",
         "releq_env.reward",
         "releq_env.observation",
         "releq_env.render",
     ),
+    ("releq_env.report",),
     # From an assignment to an accuracy.
     ("releq_env.arithmetic", "releq_env.devices"),
     ("releq_env.quantization",),
@@ -31,9 +33,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("releq_env.tables",),
     # The decision.
     ("releq_env.problem",),
+    ("releq_env.sensitivity",),
     ("releq_env.decision",),
     ("releq_env.env", "releq_env.vector_env", "releq_env.sb3_vec_env", "releq_env.wrappers"),
     ("releq_env.searchers",),
+    ("releq_env.finalizing",),
     ("releq_env", "releq_env.registration", "releq_env.testing"),
     # What learns on it.
     ("agents.algorithms",),
@@ -46,9 +50,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 WITHOUT_TORCH = (
     *FLOORS[0],
+    "releq_env.report",
     "releq_env.quantization.registry",
     "releq_env.tables",
     "releq_env.problem",
+    "releq_env.sensitivity.of_problem",
     "releq_env.decision",
     "releq_env.env",
     "releq_env.vector_env",

@@ -16,11 +16,13 @@ from agents.run.runner import run
 from agents.run.settings import Options
 from releq_env import ReLeQVecEnv
 from releq_env.cost import COSTS
+from releq_env.layer_info import LayerInfo
 from releq_env.problem import Problem
 from releq_env.quantization import QUANTIZERS
 from releq_env.reward import REWARDS
-from releq_env.searchers import SEARCHERS, make_searcher, search_loop
+from releq_env.searchers import SEARCHERS, Searcher, make_searcher, search_loop
 from releq_env.tasks import TASKS
+from releq_env.testing import CostContract, EnvAgentContract, SearcherContract
 from tests.fakes import smooth_accuracy
 
 HERE = Path(__file__).parent / "third_party"
@@ -93,11 +95,35 @@ def test_a_third_env_agent(tmp_path: Path) -> None:
     assert np.load(saved, allow_pickle=False).shape == (4, 8)
 
 
+def added(name: str) -> Any:
+    """Return the file of somebody else; what it registers goes with the test."""
+    return importlib.import_module(f"tests.house.third_party.{name}")
+
+
+class TestAThirdSearcher(SearcherContract):
+    repeats, is_complete = True, False
+
+    def make(self, problem: Problem, seed: int) -> Searcher:
+        return added("searcher").OneParent(problem, seed)
+
+
+class TestAThirdEnvAgent(EnvAgentContract):
+    def make(self, venv: Any, seed: int) -> Any:
+        return added("env_agent").CrossEntropy(venv, seed)
+
+
+class TestAThirdCost(CostContract):
+    choices = (1, 2, 4, 8)
+
+    def cost(self, layer: LayerInfo, bits: int) -> float:
+        return added("cost").cycles(layer, bits)
+
+
 def test_an_algorithm_of_stable_baselines3s_as_a_third_env_agent_by_name(tmp_path: Path) -> None:
-    ALGORITHMS["a2c"] = "stable_baselines3:A2C"
+    ALGORITHMS["another"] = "stable_baselines3:A2C"
     folder = run(
         Options(
-            algo="a2c",
+            algo="another",
             timesteps=64,
             n_envs=2,
             hyperparams=["n_steps=4"],

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 from releq_env.errors import ReLeQError
-from releq_env.quantization import quantizable_layers, with_scales
+from releq_env.quantization import quantizable_layers, quantize, with_scales
+from releq_env.quantization.layers import survey
 
 
 def test_convolution_and_linear_by_hand() -> None:
@@ -101,18 +102,87 @@ def test_weight_norm_counts_the_weights_that_are_computed() -> None:
     assert (layer.n, layer.weights, layer.macs) == (4, 24, 4 * 8 * 6)
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: nn.ConvTranspose2d(2, 3, 3), "is a ConvTranspose2d, which cannot be quantized"),
-        (lambda: weight_norm(nn.Conv2d(2, 3, 3)), "computed by a hook.*parametrizations"),
-    ],
-    ids=["transposed", "old weight norm"],
-)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_what_cannot_be_quantized_is_refused_by_name(make: Callable[[], nn.Module], reason: str) -> None:
-    network = nn.Sequential(OrderedDict(first=make()))
-    with pytest.raises(ReLeQError, match=f"layer 'first'.*{reason}") as raised:
+def test_what_cannot_be_quantized_is_refused_by_name() -> None:
+    network = nn.Sequential(OrderedDict(first=weight_norm(nn.Conv2d(2, 3, 3))))
+    with pytest.raises(ReLeQError, match="layer 'first'.*computed by a hook.*parametrizations") as raised:
         quantizable_layers(network, (2, 5, 5))
     assert "\n" not in str(raised.value)
     assert not network.first._forward_hooks
+
+
+def test_transposed_convolutions_have_their_scales_along_the_first_dimension() -> None:
+    network = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2))
+    (layer,) = with_scales(quantizable_layers(network, (4, 5, 5)), "lsq")
+    assert (layer.n, layer.c, layer.k, layer.weights) == (6, 2, 3, 4 * 3 * 9)
+    assert layer.macs == 4 * 25 * 3 * 9  # every input element meets the outputs of its group
+    assert layer.scales == 4
+
+
+def test_an_embedding_costs_no_multiplications() -> None:
+    network = nn.Sequential(OrderedDict(words=nn.Embedding(9, 4), out=nn.Linear(4, 2)))
+    words, out = survey(network, torch.tensor([[1, 2, 3]])).layers
+    assert (words.weights, words.macs, words.n, words.c) == (36, 0, 9, 4)
+    assert out.macs == 3 * 8
+
+
+def test_attention_has_its_output_projection() -> None:
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.Sequential(OrderedDict(block=block, out=nn.Linear(8, 3)))
+    found = survey(network, torch.randn(1, 5, 8))
+    macs = {layer.name: layer.macs for layer in found.layers}
+    assert macs == {
+        "block.self_attn.out_proj": 5 * 64, "block.linear1": 5 * 128, "block.linear2": 5 * 128, "out": 5 * 24,
+    }  # fmt: skip
+    assert set(found.left_out) == {"block.self_attn.in_proj_weight"}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_modules_with_one_weight_are_one_layer_or_two() -> None:
+    network = nn.Sequential(OrderedDict(a=nn.Linear(4, 4), b=nn.Linear(4, 4)))
+    network.b.weight = network.a.weight
+    (both,) = survey(network, torch.zeros(1, 4)).layers
+    assert (both.name, both.weights, both.macs) == ("a", 16, 32)
+    assert [layer.name for layer in quantizable_layers(network, (4,))] == ["a", "b"]
+    quantized = quantize(network, ["a"], [2])
+    assert torch.equal(quantized.a.weight, quantized.b.weight)
+    assert len({id(parameter) for parameter in quantized.parameters()}) == 2 + 1 + 1  # biases, weight, steps
+    apart = quantize(network, ["a", "b"], [2, 8])
+    assert not torch.equal(apart.a.weight, apart.b.weight)
+
+
+class Tied(nn.Module):
+    """Its plain parameter is the weight of a layer, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.same = self.layer.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.layer(x) @ self.same)
+
+
+def test_a_weight_that_is_used_elsewhere_is_left_out() -> None:
+    found = survey(Tied(), torch.zeros(1, 4))
+    assert [layer.name for layer in found.layers] == ["out"]
+    assert found.left_out["layer"] == "its weight is a parameter of a Tied, too"
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (lambda: nn.Embedding(9, 4, sparse=True), "changes its weight by itself"),
+        (lambda: nn.Embedding(9, 4, max_norm=1.0), "changes its weight by itself"),
+    ],
+    ids=["sparse", "max_norm"],
+)
+def test_embeddings_that_change_their_weight(layer: Callable[[], nn.Module], reason: str) -> None:
+    network = nn.Sequential(OrderedDict(words=layer(), out=nn.Linear(4, 2)))
+    assert reason in survey(network, torch.tensor([[1]])).left_out["words"]
+
+
+@pytest.mark.parametrize("skip", [["nowhere"], [""]])
+def test_what_is_to_be_skipped_has_to_be_there(skip: list[str]) -> None:
+    with pytest.raises(ReLeQError, match="which the network has not; give names of its modules"):
+        survey(nn.Sequential(nn.Linear(4, 2)), torch.zeros(1, 4), skip)

@@ -11,7 +11,8 @@ LAYERS = ("conv1", "conv2", "fc1", "fc2")
 
 
 def test_few_bits_learn_at_the_full_rate() -> None:
-    assert [rate_factor(bits) for bits in (1, 2, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert [rate_factor(bits, slower=True) for bits in (1, 2, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert {rate_factor(bits, slower=False) for bits in (1, 2, 4, 8)} == {1.0}
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
@@ -24,7 +25,8 @@ def test_every_parameter_has_its_rate(quantizer: str) -> None:
         if name.endswith("log_step"):
             expected = 0.01
         else:
-            expected = 1e-3 * rate_factor(dict(zip(LAYERS, (2, 4, 8, 2), strict=True))[name.split(".")[0]])
+            bits = dict(zip(LAYERS, (2, 4, 8, 2), strict=True))[name.split(".")[0]]
+            expected = 1e-3 * rate_factor(bits, slower=quantizer == "lsq")
         assert rates[id(parameter)] == expected
     assert len({group["lr"] for group in groups}) == len(groups)
 

@@ -10,7 +10,9 @@ import pytest
 
 from releq_env import Problem, ReLeQError
 from releq_env.evaluation import Evaluation
-from releq_env.searchers import SEARCHERS, make_searcher, search_loop
+from releq_env.searchers import SEARCHERS, Searcher, make_searcher, search_loop
+from releq_env.testing import SearcherContract
+from releq_env.testing.problems import PROBLEMS
 from tests.agents import problems
 
 
@@ -18,54 +20,21 @@ def found_by(name: str, problem: Problem, seed: int = 0, **limits: Any) -> list[
     return list(itertools.chain(*search_loop(problem, make_searcher(name, problem, seed), **limits)))
 
 
-@pytest.fixture(params=["four_layers", "uneven", "bounded", "fewer_bits_dearer"])
-def problem(request: pytest.FixtureRequest) -> Problem:
-    return getattr(problems, request.param)()
+class TestEverySearcher(SearcherContract):
+    """Those of the registry; what they have in common stands in the contract."""
 
+    @pytest.fixture(autouse=True, params=list(SEARCHERS))
+    def named(self, request: pytest.FixtureRequest) -> None:
+        self.name = request.param
+        self.is_random = self.name != "fisher_lp"
+        self.is_complete = self.name != "fisher_lp"  # ends when every budget's assignment was evaluated
 
-@pytest.fixture(params=list(SEARCHERS))
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+    @pytest.fixture(params=[*PROBLEMS, "fewer_bits_dearer"])
+    def problem(self, request: pytest.FixtureRequest) -> Problem:
+        return PROBLEMS[request.param]() if request.param in PROBLEMS else problems.fewer_bits_dearer()
 
-
-@pytest.mark.parametrize("batch", [1, 5])
-def test_finds_the_optimum_and_ends(name: str, problem: Problem, batch: int) -> None:
-    found = found_by(name, problem, batch=batch, budget=300)
-    assert problem.merit(max(found, key=problem.merit)) == problems.optimum(problem)
-
-
-def test_asks_only_for_what_keeps_max_cost(name: str, problem: Problem) -> None:
-    assert all(problem.keeps_max_cost(each.bitwidths) for each in found_by(name, problem))
-
-
-def test_a_small_space_is_searched_completely_and_nothing_twice(name: str, problem: Problem) -> None:
-    found = [each.bitwidths for each in found_by(name, problem, batch=3)]
-    kept = [each for each in itertools.product(*problem.choices) if problem.keeps_max_cost(each)]
-    assert sorted(found) == sorted(kept)
-
-
-def test_one_seed_one_search(name: str) -> None:
-    runs = [[each.bitwidths for each in found_by(name, problems.four_layers(), seed, budget=60)] for seed in (3, 3, 4)]
-    assert runs[0] == runs[1]
-    assert runs[0] != runs[2]
-
-
-def test_the_budget_is_kept(name: str) -> None:
-    problem = problems.four_layers()
-    found_by(name, problem, batch=8, budget=11)
-    assert problem.evaluator.distinct_evaluations == 11
-
-
-def test_asks_for_at_most_n(name: str, problem: Problem) -> None:
-    asked = make_searcher(name, problem).ask(4)
-    assert 1 <= len(asked) <= 4
-
-
-def test_many_layers_under_a_tight_bound(name: str) -> None:
-    problem = Problem.from_function(30, list(range(1, 9)), lambda bitwidths: 0.9, max_cost=0.2)
-    found = found_by(name, problem, budget=40, batch=8)
-    assert len(found) == 40
-    assert all(problem.keeps_max_cost(each.bitwidths) for each in found)
+    def make(self, problem: Problem, seed: int) -> Searcher:
+        return make_searcher(self.name, problem, seed, **problems.sensitivities(self.name, problem))
 
 
 def test_random_is_uniform_under_a_bound_too_large_to_list() -> None:
@@ -132,9 +101,11 @@ def test_a_search_needs_no_torch(python: Callable[..., str]) -> None:
 import sys
 from releq_env.problem import Problem
 from releq_env.searchers import SEARCHERS, make_searcher, search_loop
+from tests.agents.problems import sensitivities
 for name in SEARCHERS:
     problem = Problem.from_function(3, [1, 2, 4], lambda bits: 0.9)
-    for _ in search_loop(problem, make_searcher(name, problem), budget=20): pass
+    searcher = make_searcher(name, problem, **sensitivities(name, problem))
+    for _ in search_loop(problem, searcher, budget=20): pass
 print([name for name in ("torch", "stable_baselines3") if name in sys.modules])
 """
     assert python(code).strip() == "[]"

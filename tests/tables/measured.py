@@ -7,6 +7,7 @@ import numpy as np
 
 from releq_env.evaluation import Evaluator
 from releq_env.problem import Problem
+from releq_env.tables.sensitivities import Cost, Proxy, Sensitivities
 from releq_env.workers.waiting import Assignment, Measured, Waiting
 from tests.fakes import DIGITS_LAYERS, FakeSource, smooth_accuracy
 
@@ -44,6 +45,13 @@ class SeededSource(FakeSource):
 def accuracy(assignment: Assignment, seed: int) -> float:
     noise = np.random.default_rng([seed, *assignment]).integers(-10, 11) / 5000
     return float(np.clip(smooth_accuracy(assignment) + noise, 0.0, 1.0))
+
+
+def with_sensitivities(problem: Problem, proxies: tuple[str, ...] = ("loss", "fisher", "hessian")) -> dict[str, object]:
+    """Return the metadata of proxies that know the accuracy's shape: the last layer matters most."""
+    values = tuple(tuple((index + 1) * 4.0**-bits for bits in each) for index, each in enumerate(problem.choices))
+    cost = Cost(1.25, images=64, forward=640, backward=128)
+    return Sensitivities(problem.choices, {name: Proxy(values, cost) for name in proxies}).as_dict()
 
 
 def seeded_problem(source: SeededSource | None = None, bitwidths: tuple[int, ...] = CHOICES) -> Problem:

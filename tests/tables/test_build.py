@@ -13,6 +13,9 @@ from filelock import FileLock
 from benchmarks.tables import build
 from benchmarks.tables.build import Growing, in_random_order, numbers
 from releq_env import AccuracyTable, Problem, ReLeQError
+from releq_env.retraining.short import ENGINE_VERSION
+from releq_env.sensitivity import PROXIES
+from releq_env.tasks import TASKS
 from tests.conftest import ROOT
 from tests.fakes import digits_problem
 from tests.tables.measured import ASSIGNMENTS, SeededSource, accuracy, seeded_problem
@@ -118,7 +121,8 @@ def test_numbers() -> None:
 
 
 def options(path: Path, *more: str) -> list[str]:
-    return ["--task", "digits", "--bits", "1,2", "--retrain-images", "32", "--out", str(path), *more]
+    few = ["--retrain-images", "32", "--sensitivity-images", "8"]
+    return ["--task", "digits", "--bits", "1,2", *few, "--out", str(path), *more]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,13 +132,46 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     table = AccuracyTable.load(path)
     assert table.about["commands"] == [
         "python -m benchmarks.tables.build --task digits --out small.npz --quantizer lsq --bits 1,2 --seeds 0,1 "
-        "--retrain-images 32 --device cpu --precision auto --parallel processes"
+        "--retrain-images 32 --device cpu --precision auto --parallel processes --sensitivity-images 8"
     ]
+    about = table.about
+    assert (about["recipe"]["images"], about["recipe"]["distillation"]) == (32, TASKS["digits"].distilled)
+    assert about["engine"] == ENGINE_VERSION
+    assert about["instructions"] == about["accuracy_depends_on"]["instructions"]
+    known = table.sensitivities
+    assert known is not None
+    assert list(known.proxies) == list(PROXIES)
+    assert known.proxies["fisher"].cost.images == 8
+    alone = known.proxies["alone"]
+    assert alone.values[2][0] == table.query((2, 2, 2, 2), 0) - table.query((2, 2, 1, 2), 0)
+    assert alone.cost.evaluations == 5
     live = Problem.from_task("digits", retrain_images=32, retrain_seed=1, cache=None, workers=1)
     assert live.evaluator.evaluate((1, 2, 2, 1)).accuracy == table.query((1, 2, 2, 1), 1)
     assert Problem.from_table(path, seed=1).layers == live.layers
-    known = AccuracyTable.from_cache(tmp_path / "cache.sqlite", live.replace(bitwidths=[1, 2]), seeds=[0, 1])
-    assert known.digest == table.digest
+    cached = AccuracyTable.from_cache(tmp_path / "cache.sqlite", live.replace(bitwidths=[1, 2]), seeds=[0, 1])
+    assert cached.digest == table.digest
+
+
+def test_sensitivities_are_measured_once_and_added_to_a_table_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, calls = tmp_path / "small.npz", []
+    real = build.measure_sensitivities
+    monkeypatch.setattr(build, "measure_sensitivities", lambda *a, **k: calls.append(k) or real(*a, **k))
+    none = options(path, "--assignments", "2", "--workers", "1", "--sensitivity-images", "0")
+    build.main(none)
+    assert AccuracyTable.load(path).sensitivities is None
+    build.main([*none, "--sensitivity-images", "8"])
+    first = AccuracyTable.load(path).sensitivities
+    assert first is not None
+    assert "alone" not in first.proxies  # some of its assignments are lacking
+    build.main([*none, "--sensitivity-images", "8"])
+    assert AccuracyTable.load(path).sensitivities == first
+    build.main([*none, "--sensitivity-images", "8", "--bits", "1-3"])  # more choices: they are measured anew
+    more = AccuracyTable.load(path).sensitivities
+    assert more is not None
+    assert more.choices == ((1, 2, 3),) * 4
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ import pytest
 
 from benchmarks.tables import page
 from benchmarks.tables.build import Growing, in_random_order
-from releq_env import AccuracyTable
-from tests.tables.measured import seeded_problem
+from releq_env import AccuracyTable, Problem
+from tests.tables.measured import seeded_problem, with_sensitivities
 
 
-def built(path: Path, seeds: tuple[int, ...], count: int | None = None) -> AccuracyTable:
+def built(path: Path, seeds: tuple[int, ...], count: int | None = None, known: bool = False) -> AccuracyTable:
     problem = seeded_problem()
-    Growing(path, problem, "mine", "build --it", 1e9).measure(in_random_order(problem, count), seeds)
+    growing = Growing(path, problem, "mine", "build --it", 1e9)
+    if known:
+        growing._about["sensitivities"] = with_sensitivities(problem)
+    growing.measure(in_random_order(problem, count), seeds)
     return AccuracyTable.load(path)
 
 
@@ -29,8 +32,11 @@ def test_everything_is_on_it(tmp_path: Path) -> None:
     assert "81 of 81 assignments of 4 layers, out of 1, 2, 4 bits (lsq); seed 0: complete, seed 1: complete" in text
     best = table.optimum(0, reward="ratio", cost="size")
     bits = " ".join(map(str, best.bitwidths))
-    assert f"| `ratio` | `size` | {bits} | {best.objective:.4f} |" in text
-    assert f"{100 * table.query(best.bitwidths, 1):.2f} |" in text
+    other = Problem.from_table(table, seed=1, reward="ratio", cost="size")
+    objective = other.objective(other.evaluator.evaluate(best.bitwidths))
+    accuracies = [f"{100 * table.query(best.bitwidths, seed):.2f}" for seed in (0, 1)]
+    numbers = [f"{best.state_of_quantization:.4f}", f"{best.objective:.4f}", f"{objective:.4f}", *accuracies]
+    assert f"| `ratio` | `size` | {bits} | {' | '.join(numbers)} |" in text
     known: dict[str, Any] = table.summary(0, cost="energy")
     assert f"| `energy` | {100 * known['passing']:.1f} % | {known['local_optima']} |" in text
     assert f"differs by {100 * (table.seed_noise() or 0):.2f} percentage points" in text
@@ -39,6 +45,16 @@ def test_everything_is_on_it(tmp_path: Path) -> None:
     for name in pictures(text):
         picture = matplotlib.image.imread(tmp_path / "pages" / name)
         assert picture[..., :3].std() > 0.05  # something is drawn
+
+
+def test_sensitivities_are_shown_with_what_they_cost(tmp_path: Path) -> None:
+    table = built(tmp_path / "table.npz", (0,), known=True)
+    text = page.page(table, tmp_path / "pages").read_text()
+    assert "| `fisher` | half the diagonal Fisher information times" in text
+    assert "| 1.2 | 64 | 640 | 128 | - |" in text
+    assert "| `alone` |" in text
+    assert "mine-measured.png" in pictures(text)
+    assert "mine-interaction.md" in text
 
 
 @pytest.mark.parametrize("count", [1, 30])

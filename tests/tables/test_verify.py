@@ -99,7 +99,18 @@ def test_elsewhere_another_seed_passes(tmp_path: Path, seeds: tuple[int, ...]) -
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.npz"
-    arguments = ["--task", "digits", "--bits", "2,4", "--retrain-images", "32", "--workers", "1"]
+    arguments = [
+        "--task",
+        "digits",
+        "--bits",
+        "2,4",
+        "--retrain-images",
+        "32",
+        "--workers",
+        "1",
+        "--sensitivity-images",
+        "0",
+    ]
     build.main([*arguments, "--assignments", "6", "--out", str(path)])
     with pytest.raises(SystemExit) as ended:
         verify.main([str(path), "--entries", "3"])

@@ -85,7 +85,7 @@ def main() -> None:
     if args.report:
         write_report(Rows())
     else:
-        run([Recipe.of(name) for name in args.confirm], range(100, 100 + args.seeds))
+        run([Recipe.of(name) for name in args.confirm], range(plan.FRESH[0], plan.FRESH[0] + args.seeds))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ BUDGETS = {
 
 SEEDS = (0, 1, 2, 3)
 """Of the screening."""
+FRESH = tuple(range(100, 108))
+"""Of what confirms it: they have chosen nothing."""
 LONG_SEEDS = (0, 1)
 """Of the long retraining, and of the short ones beside it."""
 
@@ -155,8 +157,8 @@ def ranked(
 def plan(chosen: Chosen) -> list[Job]:
     """Return all rows in the order in which they are measured, each once."""
 
-    def finalists(task: str, seed: int, part: slice = slice(None)) -> Iterator[Job]:
-        return ranked(task, "lsq", chosen, FINALISTS, seed, part)
+    def finalists(task: str, seed: int, part: slice = slice(None), long: bool = True) -> Iterator[Job]:
+        return ranked(task, "lsq", chosen, FINALISTS, seed, part, long)
 
     blocks: list[Iterable[Job]] = [
         pool("digits", "lsq"),
@@ -165,6 +167,7 @@ def plan(chosen: Chosen) -> list[Job]:
         finalists("digits", 0),
         finalists("digits", 1),
         finalists("cifar10", 0, slice(0, 20)),
+        finalists("cifar10", 1, slice(0, 20), long=False),
         finalists("fashion-mnist", 0, slice(0, 12)),
         finalists("cifar10", 0),
         finalists("fashion-mnist", 0),

@@ -20,13 +20,16 @@ Cells = dict[tuple[Recipe, int], Interval]
 
 
 class Found:
-    """The rows of one place: the one that has the most."""
+    """The rows of one place.
 
-    def __init__(self, rows: Rows) -> None:
-        counts = Counter(row.place for row in rows.rows.values())
-        self.place = max(counts, key=counts.__getitem__)
+    Args:
+        rows: All.
+        place: That they were measured in.
+    """
+
+    def __init__(self, rows: Rows, place: str) -> None:
+        self.place = place
         self.rows = rows
-        self.other = sum(counts.values()) - counts[self.place]
         self.chosen = plan.load_chosen(rows.folder / plan.CHOSEN)
 
     def get(self, job: Job) -> Row | None:
@@ -46,31 +49,42 @@ def write_report(rows: Rows) -> None:
     """
     if not rows.rows:
         raise ReLeQError(f"there is no row in {rows.folder}; measure some: python -m benchmarks.tables.study")
-    found = Found(rows)
-    lines = ["# The short retraining: recipe and budget", ""]
-    lines += _summary(found)
-    lines += ["## Recipes on uniform assignments", ""]
-    lines += [
-        "Validation accuracy in percent, mean over seeds, with the half-width of Student's 95 % interval. "
-        '"change" is the mean difference from `today` with the same seeds; "seed sd" is the standard deviation of '
-        'one seed, root mean square over the bitwidths. "killed" counts step sizes that crossed '
-        'zero, over all columns; "s" is the mean time of a row, other work on the machine included. "fp" is the '
-        "full-precision network, retrained likewise.",
-        "",
-    ]
-    for task in plan.SCREENED:
-        for quantizer in plan.UNIFORM:
-            lines += _screen(found, task, quantizer)
-    lines += ["## Ranks", ""]
-    lines += [
-        f"Spearman's correlation of the accuracy after a short retraining (one seed) with the accuracy after "
-        f"{LONG_EPOCHS} epochs (`{LONG.name}`, augmented as in pre-training; the mean of its seeds so far), over the "
-        "chosen assignments; in brackets the 95 % interval by bootstrap over assignments. Columns: images.",
-        "",
-    ]
-    for task, quantizer in plan.SETTINGS:
-        lines += _ranks(found, task, quantizer)
+    lines = ["# The short retraining: recipe and budget", "", _LEGEND, ""]
+    counts = Counter(row.place for row in rows.rows.values())
+    for number, (place, _) in enumerate(counts.most_common(), start=1):
+        lines += _of_place(Found(rows, place), number)
     replace_file(rows.folder / "report.md", "\n".join(lines))
+
+
+_LEGEND = f"""Accuracies are of one place, a kind of processor with its precision and version of torch, and
+compared only there.
+
+**Recipes on uniform assignments**: validation accuracy in percent, mean over seeds, with the half-width of Student's
+95 % interval. "change" is the mean difference from `today` with the same seeds; "seed sd" is the standard deviation of
+one seed, root mean square over the bitwidths. "killed" counts step sizes that crossed zero, over all columns; "s" is
+the mean time of a row, other work on the machine included. "fp" is the full-precision network, retrained likewise.
+
+**Ranks**: Spearman's correlation of the accuracy after a short retraining (one seed) with the accuracy after
+{LONG_EPOCHS} epochs (`{LONG.name}`, augmented as in pre-training; the mean of its seeds so far), over the
+chosen assignments; in brackets the 95 % interval by bootstrap over assignments. Columns: images.
+
+**Levels**: how many points the accuracy after a short retraining (first seed) is below the one after the long, mean
+over the assignments, and the most of any."""
+
+
+def _of_place(found: Found, number: int) -> Lines:
+    lines = [f"## Place {number}: {found.place}", "", *_summary(found)]
+    for title, seeds in (("Recipes on uniform assignments", plan.SEEDS), ("Confirmed with fresh seeds", plan.FRESH)):
+        screened = [
+            line
+            for task in plan.SCREENED
+            for quantizer in plan.UNIFORM
+            for line in _screen(found, task, quantizer, seeds, number)
+        ]
+        if screened:
+            lines += [f"### {title}", "", *screened]
+    ranked = [line for task, quantizer in plan.SETTINGS for line in _ranks(found, task, quantizer, number)]
+    return [*lines, "### Ranks", "", *ranked] if ranked else lines
 
 
 def _summary(found: Found) -> Lines:
@@ -89,7 +103,6 @@ def _summary(found: Found) -> Lines:
         else:
             missing[key] += clock.expect(job)
     lines = [
-        f"Measured on: {found.place}. Rows of other places, not used here: {found.other}. "
         "Hours are those of one core, other work on the machine included; those left are estimated.",
         "",
         "| part | task | rows | planned | hours | hours left |",
@@ -102,7 +115,7 @@ def _summary(found: Found) -> Lines:
     return [*lines, f"| all | | {present.total()} | {planned.total()} | {hours} |", ""]
 
 
-def _screen(found: Found, task: str, quantizer: str) -> Lines:
+def _screen(found: Found, task: str, quantizer: str, seeds: Sequence[int], number: int) -> Lines:
     layers = len(load_pretrained(get_task(task)).layers)
     images = plan.IMAGES[task]
     columns: list[tuple[int, ...] | None] = [None, *((bits,) * layers for bits in plan.UNIFORM[quantizer])]
@@ -110,12 +123,12 @@ def _screen(found: Found, task: str, quantizer: str) -> Lines:
 
     def jobs(recipe: Recipe, column: tuple[int, ...] | None) -> list[Job]:
         name = quantizer if column else FULL_PRECISION
-        return [plan.job("screen", task, name, column, recipe, images, seed) for seed in plan.SEEDS]
+        return [plan.job("screen", task, name, column, recipe, images, seed) for seed in seeds]
 
     original = 100 * load_pretrained(get_task(task)).accuracy
     heads = ["fp", *(f"{bits} bits" if bits > 1 else "1 bit" for bits in plan.UNIFORM[quantizer])]
     accuracy: dict[str, list[Interval | None]] = {}
-    lines = [f"### {task}, {quantizer}, {images:,} images", "", f"Original network: {original:.2f}.", ""]
+    lines = [f"#### {task}, {quantizer}, {images:,} images", "", f"Original network: {original:.2f}.", ""]
     lines += [f"| recipe | seeds | {' | '.join(heads)} | seed sd | killed | s |", "|---" * (len(heads) + 5) + "|"]
     changes = [f"| change by | seeds | {' | '.join(heads)} | mean |", "|---" * (len(heads) + 3) + "|"]
     for recipe in recipes:
@@ -143,7 +156,9 @@ def _screen(found: Found, task: str, quantizer: str) -> Lines:
             changes.append(f"| `{recipe.name}` | {_range([len(each) for each in paired])} | {cells} | {average} |")
     if not accuracy:
         return []
-    path = f"screen-{task}-{quantizer}.png"
+    if seeds is not plan.SEEDS:
+        return [*lines, "", *changes, ""]
+    path = f"screen-{task}-{quantizer}-{number}.png"
     pictures.screen(found.rows.folder / path, f"{task}, {quantizer}", heads, accuracy, original)
     return [*lines, "", *changes, "", f"![]({path})", ""]
 
@@ -153,9 +168,13 @@ def _paired(found: Found, jobs: Sequence[Job], others: Sequence[Job]) -> list[fl
     return [100 * (a.measured.accuracy - b.measured.accuracy) for a, b in pairs if a and b]
 
 
-def _ranks(found: Found, task: str, quantizer: str) -> Lines:
+def _ranks(found: Found, task: str, quantizer: str, number: int) -> Lines:
     kinds = found.chosen.get(f"{task}/{quantizer}")
-    if kinds is None:
+    short = any(
+        (job.part, job.task, job.quantizer, place) == ("short", task, quantizer, found.place)
+        for job, place in found.rows.rows
+    )
+    if kinds is None or not short:
         return []
     every = [*kinds["random"], *kinds["near"]]
 
@@ -168,11 +187,12 @@ def _ranks(found: Found, task: str, quantizer: str) -> Lines:
     if len(reference) < 4:
         return []
     near = {bitwidths for bitwidths in kinds["near"] if bitwidths in reference}
-    lines = [f"### {task}, {quantizer}", ""]
+    lines = [f"#### {task}, {quantizer}", ""]
     lines += _reference(long, reference, near)
     recipes = list(dict.fromkeys(each if quantizer == "lsq" else each.without_steps for each in RANKED))
     budgets = plan.BUDGETS[task]
     cells: Cells = {}
+    levels: dict[tuple[str, int], str] = {}
     scatter: dict[str, tuple[list[float], list[float]]] = {}
     groups: tuple[tuple[str, Callable[[tuple[int, ...]], bool]], ...] = (
         ("all", lambda _: True),
@@ -196,8 +216,8 @@ def _ranks(found: Found, task: str, quantizer: str) -> Lines:
                         for each, job in jobs.items()
                         if (measured := found.get(job))
                     ]
-                    short, other = [a for a, _ in pairs], [b for _, b in pairs]
-                    interval = statistics.spearman(short, other)
+                    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+                    interval = statistics.spearman(before, after)
                     if images:
                         counts.append(len(pairs))
                     row.append(
@@ -205,19 +225,31 @@ def _ranks(found: Found, task: str, quantizer: str) -> Lines:
                     )
                     if title == "all" and seed == plan.LONG_SEEDS[0]:
                         cells[recipe, images] = interval
+                        if pairs:
+                            below = [b - a for a, b in pairs]
+                            levels[recipe.name, images] = f"{sum(below) / len(below):.1f}, {max(below):.1f}"
                         if images == plan.IMAGES[task]:
-                            scatter[recipe.name] = short, other
+                            scatter[recipe.name] = before, after
                 if any(counts):
                     lines.append(f"| `{recipe.name}` | {seed} | {_range(counts)} | {' | '.join(row)} |")
         lines.append("")
+    lines += _levels(levels, recipes, budgets)
     drawn = {recipe.name: [cells[recipe, images] for images in budgets] for recipe in recipes}
     drawn = {name: row for name, row in drawn.items() if not all(math.isnan(each.value) for each in row[1:])}
-    where = f"{task}-{quantizer}.png"
+    where = f"{task}-{quantizer}-{number}.png"
     folder = found.rows.folder
     pictures.ranks(folder / f"ranks-{where}", f"{task}, {quantizer}", budgets, drawn)
     pictures.scatter(folder / f"scatter-{where}", f"{task}, {quantizer}", {k: v for k, v in scatter.items() if v[0]})
     pictures.front(folder / f"front-{where}", f"{task}, {quantizer}", reference, near)
     return [*lines, *(f"![]({kind}-{where})" for kind in ("ranks", "scatter", "front")), ""]
+
+
+def _levels(levels: dict[tuple[str, int], str], recipes: Sequence[Recipe], budgets: Sequence[int]) -> Lines:
+    lines = ["Levels:", "", f"| recipe | {' | '.join(f'{b:,}' for b in budgets)} |", "|---" * (len(budgets) + 1) + "|"]
+    for recipe in recipes:
+        if any((recipe.name, images) in levels for images in budgets[1:]):
+            lines.append(f"| `{recipe.name}` | {' | '.join(levels.get((recipe.name, b), '') for b in budgets)} |")
+    return [*lines, ""]
 
 
 def _reference(

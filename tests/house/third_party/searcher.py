@@ -7,6 +7,7 @@ import numpy as np
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers import SEARCHERS
+from releq_env.searchers.moves import within_max_cost
 
 
 class OneParent:
@@ -16,7 +17,7 @@ class OneParent:
         self._parent: Evaluation | None = None
 
     def ask(self, n: int) -> list[tuple[int, ...]]:
-        return [self._child() for _ in range(n)]
+        return [within_max_cost(self._problem, self._child(), self._generator) for _ in range(n)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         known = [evaluation for evaluation in (self._parent, *evaluations) if evaluation is not None]

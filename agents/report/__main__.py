@@ -1,0 +1,36 @@
+"""Write the report of a run: one HTML file that needs nothing else.
+
+python -m agents.report runs/mnist
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from releq_env.errors import ReLeQError
+from releq_env.report import write_report
+
+
+@dataclass
+class Options:
+    """Write the report of a run, finished or not, as one HTML file that needs nothing else."""
+
+    folder: tyro.conf.Positional[Path]
+    """The run's folder: what --log-dir was."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: report.html in it)")] = None
+    """The file to write."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line, write the report, and print where it is."""
+    options = tyro.cli(Options, args=argv, prog="python -m agents.report", description=Options.__doc__)
+    try:
+        print(write_report(options.folder, options.out))
+    except (ReLeQError, OSError) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+
+
+if __name__ == "__main__":
+    main()

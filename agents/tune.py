@@ -1,0 +1,109 @@
+"""Tune an agent's hyperparameters on problems with a known optimum that no comparison uses.
+
+python -m agents.tune --algo ppo --trials 40 --seeds 3
+python -m agents.tune --algo ppo --trials 80 --seeds 3     # goes on with the same file
+"""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+
+from releq_env.errors import ReLeQError
+
+
+@dataclass
+class Options:
+    """Tune an agent's hyperparameters on problems with a known optimum that no comparison uses."""
+
+    algo: str
+    """The agent."""
+    trials: int = 30
+    """How many settings are tried, the untuned default first; those of an earlier part count."""
+    problems: list[str] = field(default_factory=lambda: ["separable", "interacting", "noisy", "bounded"])
+    """What is searched: synthetic landscapes, and the table digits where it is there."""
+    seeds: int = 3
+    """Runs a problem."""
+    budget: int = 300
+    """Distinct evaluations a run; it has 20 time steps for each."""
+    seed: int = 0
+    """Of the suggestions."""
+    out: Path = Path("runs/tune")
+    """Folder of ALGO.jsonl, a line a trial, and ALGO.yml, the best settings."""
+
+
+def tune(options: Options) -> dict[str, Any]:
+    """Try settings, print and write the best, and return its trial.
+
+    Raises:
+        ReLeQError: In one line, if an option is not accepted, or the trials are of another tuning.
+    """
+    from agents.algorithms.registry import read_hyperparams
+    from agents.run.settings import Options as RunOptions
+    from agents.run.settings import new_settings
+    from agents.tuning.score import landscape, score, total, with_values
+    from agents.tuning.trials import Trials, read_ranges
+
+    for name in ("trials", "seeds", "budget"):
+        if getattr(options, name) < 1:
+            raise ReLeQError(f"--{name} {getattr(options, name)} is not accepted; give a whole number from 1")
+    settings = new_settings(RunOptions(algo=options.algo, env="releq_env:ReLeQ-v0"))
+    ranges, default = read_ranges(options.algo), settings.hyperparams
+    for name in options.problems:
+        landscape(name)  # before anything that takes time
+    about = {name: value for name, value in asdict(options).items() if name not in ("trials", "out")}
+    about |= {"ranges": ranges, "default": default, "n_envs": settings.n_envs}
+    trials = Trials(options.out / f"{options.algo}.jsonl", about)
+    while len(trials.rows) < options.trials:
+        values, begun = trials.suggest(ranges, options.seed), time.monotonic()
+        tried = replace(settings, hyperparams=with_values(default, values))
+        scores = score(tried, options.problems, options.seeds, options.budget)
+        seconds = round(time.monotonic() - begun, 2)
+        row = {"number": len(trials.rows), "values": values, "score": total(scores), "scores": scores}
+        trials.add(row | {"seconds": seconds})
+        print(
+            f"trial {row['number']}: {row['score']:.4f} in {seconds:.0f} s, best {trials.best['score']:.4f}", flush=True
+        )
+    best, path = trials.best, options.out / f"{options.algo}.yml"
+    whole = read_hyperparams(options.algo, "ReLeQ-v0")
+    text = _block(options, trials.rows, best, ranges, with_values(whole, best["values"]))
+    from releq_env.files import replace_file
+
+    replace_file(path, text)
+    print(f"\n{path}:\n\n{text}")
+    return best
+
+
+def _block(options: Options, rows: list[Any], best: Any, ranges: Any, hyperparams: dict[str, Any]) -> str:
+    """Return the best settings as a block for agents/hyperparams, with how they were found."""
+    spent = [
+        f"Tuned by python -m agents.tune --algo {options.algo} --trials {len(rows)} --seeds {options.seeds}",
+        f"  --budget {options.budget} --seed {options.seed} --problems {' '.join(options.problems)}",
+        f"Trial {best['number']} of {len(rows)}: area {best['score']:.4f}; the untuned default {rows[0]['score']:.4f}.",
+        "Ranges: " + "; ".join(f"{name} {_range(of_name)}" for name, of_name in ranges.items()) + ".",
+    ]
+    return "".join(f"# {line}\n" for line in spent) + yaml.safe_dump({"default": hyperparams}, sort_keys=False)
+
+
+def _range(of_name: dict[str, Any]) -> str:
+    if "choices" in of_name:
+        return f"out of {of_name['choices']}"
+    return f"{of_name['low']} to {of_name['high']}{' (logarithmic)' if of_name.get('log') else ''}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line, tune, and print the best settings."""
+    options = tyro.cli(Options, args=argv, prog="python -m agents.tune", description=Options.__doc__)
+    try:
+        tune(options)
+    except (ReLeQError, OSError) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

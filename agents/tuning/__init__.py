@@ -1,0 +1,1 @@
+"""Tuning of hyperparameters: ranges, a score, and trials that outlive a kill."""

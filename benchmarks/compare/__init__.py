@@ -1,0 +1,1 @@
+"""Agents compared on accuracy tables, whose optimum is known."""

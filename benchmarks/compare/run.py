@@ -1,0 +1,280 @@
+"""One run: an agent with a seed on a problem, by the code of `agents.train`, without its folder."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from agents.algorithms.base import Progress
+from agents.algorithms.registry import find_agent
+from agents.run.making import make_agent
+from agents.run.progress import Stopwatch
+from agents.run.settings import Options, Settings, new_settings
+from benchmarks.compare import curves
+from benchmarks.compare.facts import pack_front, unseen_regret
+from benchmarks.compare.suite import Entry
+from releq_env.errors import ReLeQError
+from releq_env.evaluation import BudgetExhausted, Evaluation
+from releq_env.problem import Problem
+from releq_env.tables.statistics import hypervolume, nondominated
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+ENV = "releq_env:ReLeQ-Tabular-v0"
+STEPS_AN_EVALUATION = 20
+"""A run ends at that many time steps a distinct evaluation of its budget: a converged policy asks nothing new."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An agent, and how it differs from what `agents.train` would do.
+
+    Attributes:
+        label: What it is called.
+        algo: Name of the agent.
+        hyperparams: `"name=value"` each.
+        env_kwargs: Of the environment: `evaluate`, `action_mode`, `observation`.
+        decision: Of the problem: `reward`.
+    """
+
+    label: str
+    algo: str
+    hyperparams: tuple[str, ...] = ()
+    env_kwargs: tuple[tuple[str, Any], ...] = ()
+    decision: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do.
+
+    Attributes:
+        entry: The problem, its decision changed as the variant says.
+        variant: The agent.
+        seed: Of the agent.
+        budget: Distinct evaluations at which it ends.
+        timesteps: Time steps at which it ends.
+    """
+
+    entry: Entry
+    variant: Variant
+    seed: int
+    budget: int
+    timesteps: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells runs of one comparison apart."""
+        return self.entry.name, self.variant.label, self.seed
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings, as `agents.train` has them.
+
+        Raises:
+            ReLeQError: If the agent is unknown, or an option is not accepted.
+        """
+        options = Options(
+            algo=self.variant.algo,
+            env=ENV,
+            timesteps=self.timesteps,
+            budget=self.budget,
+            seed=self.seed,
+            hyperparams=list(self.variant.hyperparams),
+        )
+        return new_settings(options)
+
+    def described(self) -> dict[str, Any]:
+        """Return all that defines the run besides problem, label and seed, JSON-able."""
+        settings = self.settings
+        return {
+            "algo": settings.algo,
+            "hyperparams": settings.hyperparams,
+            "n_envs": settings.n_envs,
+            "env_kwargs": dict(self.variant.env_kwargs),
+            "budget": self.budget,
+            "timesteps": self.timesteps,
+        }
+
+
+class Row(NamedTuple):
+    """What a run has come to; a row of `runs.csv`.
+
+    Attributes:
+        env: Name of the problem.
+        algo: Label of the variant.
+        seed: Of the agent.
+        reward: Name of the reward.
+        budget: Distinct evaluations at which it would end.
+        distinct_evaluations: Those that it asked for.
+        timesteps: Time steps that it took.
+        seconds: How long it took.
+        own_seconds: How long the processor was busy with the agent itself: not with evaluating, nor with stepping
+            environments.
+        bitwidths: The best assignment, joined by blanks.
+        recommended: The one that the agent recommends in its place; else the best.
+        relative_accuracy: Of the best, on the seed that was searched.
+        state_of_quantization: Of the best.
+        average_bits: Of the best.
+        recommended_reward: Of the recommended one, on the seed that was searched.
+        unseen_regret: Of the recommended one, mean over the seeds that were not searched; empty if there is none.
+        unseen_passing: On what share of them it keeps the constraints; empty if there is none.
+        hypervolume: Area in cost and relative accuracy that all its evaluations dominate.
+        curve: Of the reward of the best so far, packed.
+        front: Of all its evaluations, packed; of the first seeds only.
+    """
+
+    env: str
+    algo: str
+    seed: int
+    reward: str
+    budget: int
+    distinct_evaluations: int
+    timesteps: int
+    seconds: float
+    own_seconds: float
+    bitwidths: str
+    recommended: str
+    relative_accuracy: float
+    state_of_quantization: float
+    average_bits: float
+    recommended_reward: float
+    unseen_regret: str
+    unseen_passing: str
+    hypervolume: float
+    curve: str
+    front: str
+
+
+FRONTS_OF_SEEDS = 3
+
+
+class ProcessorTime(Stopwatch):
+    """Adds up how long the processor was busy with functions: the machine may do other things, too."""
+
+    def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Return the function, timed."""
+
+        def timed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            begun = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.process_time() - begun
+
+        return timed
+
+
+class Watch(Progress):
+    """Counts the time steps of a run, and takes up its evaluations.
+
+    Args:
+        problem: What is searched.
+        settings: Of the run.
+
+    Attributes:
+        timesteps: So far.
+        evaluations: Each distinct one, in order.
+        rewards: The reward of the best after each of them.
+        best: The best so far.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self.schedule_timesteps = settings.schedule_timesteps
+        self.timesteps = 0
+        self.evaluations: list[Evaluation] = []
+        self.rewards: list[float] = []
+        self.best: Evaluation | None = None
+        self._problem = problem
+        self._budget = settings.budget
+
+    def step(self, rewards: Any, dones: Any, infos: Any) -> bool:
+        """Take up a step of all environments."""
+        return self._count(len(rewards))
+
+    def asked(self, assignments: int) -> bool:
+        """Count assignments that a searcher has asked for."""
+        return self._count(assignments * self._problem.num_layers)
+
+    def probabilities(self, by_layer: Sequence[Sequence[float]]) -> None:
+        """Nothing is kept of them."""
+
+    def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
+        """Take up a distinct evaluation."""
+        self.evaluations.append(evaluation)
+        if self.best is None or self._problem.merit(evaluation) > self._problem.merit(self.best):
+            self.best = evaluation
+        self.rewards.append(self._problem.objective(self.best))
+
+    def diverged(self) -> None:
+        """Nothing is repeated here."""
+
+    def _count(self, steps: int) -> bool:
+        self.timesteps += steps
+        return self._budget is None or len(self.evaluations) < self._budget
+
+
+def run(job: Job) -> Row:
+    """Do a run.
+
+    Raises:
+        ReLeQError: If the agent refuses the problem, or has evaluated nothing.
+    """
+    with threadpool_limits(1):  # so that it does not matter how many run side by side
+        settings, agent, elsewhere = job.settings, find_agent(job.variant.algo), ProcessorTime()
+        env: Any = gym.make(ENV, **job.entry.arguments(), **dict(job.variant.env_kwargs))
+        problem: Problem = env.unwrapped.problem
+        watch = Watch(problem, settings)
+        problem.evaluator.listener, problem.evaluator.budget = watch, settings.budget
+        begun, busy = time.perf_counter(), time.process_time()
+        learner = make_agent(settings, agent, env, elsewhere)
+        with contextlib.suppress(BudgetExhausted):
+            learner.learn(settings.timesteps, watch)
+        seconds, own = time.perf_counter() - begun, time.process_time() - busy - elsewhere.seconds
+    if watch.best is None:
+        raise ReLeQError(f"{job.variant.label} has evaluated nothing on {job.entry.name}")
+    return _row(job, problem, watch, _recommended(learner, watch.best), (seconds, own))
+
+
+def _recommended(learner: Any, best: Evaluation) -> tuple[int, ...]:
+    """Return what the agent recommends of what it has measured: a model may know that the best was lucky."""
+    recommend = getattr(getattr(learner, "_searcher", learner), "recommend", None)
+    return (recommend() if recommend is not None else None) or best.bitwidths
+
+
+def _row(job: Job, problem: Problem, watch: Watch, recommended: tuple[int, ...], seconds: tuple[float, float]) -> Row:
+    best = watch.best
+    assert best is not None
+    terms = problem.terms(best.bitwidths)
+    of_recommended = problem.evaluator.lookup(recommended)
+    assert of_recommended is not None
+    unseen = unseen_regret(problem, recommended)
+    q = np.array([problem.state_of_quantization(each.bitwidths) for each in watch.evaluations])
+    a = np.array([each.relative_accuracy for each in watch.evaluations])
+    front: Any = nondominated(q, a) if job.seed < FRONTS_OF_SEEDS else []
+    return Row(
+        *job.key,
+        str(problem.reward),
+        job.budget,
+        len(watch.evaluations),
+        watch.timesteps,
+        round(seconds[0], 3),
+        round(seconds[1], 3),
+        " ".join(map(str, best.bitwidths)),
+        " ".join(map(str, recommended)),
+        round(best.relative_accuracy, 6),
+        round(terms["state_of_quantization"], 6),
+        round(terms["average_bits"], 6),
+        round(problem.objective(of_recommended), 9),
+        "" if unseen is None else f"{unseen[0]:.6g}",
+        "" if unseen is None else f"{unseen[1]:.4g}",
+        round(hypervolume(q, a, (1.0, 0.0)), 6),
+        curves.pack(curves.improvements(watch.rewards)),
+        pack_front(zip(q[front].tolist(), a[front].tolist(), strict=True)),
+    )

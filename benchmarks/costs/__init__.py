@@ -1,0 +1,1 @@
+"""Measured costs of layers, and a table of all costs."""

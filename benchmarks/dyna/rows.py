@@ -1,0 +1,145 @@
+"""A run on a landscape, and the CSV file of all runs."""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents.algorithms.registry import find_agent
+from benchmarks.dyna.landscapes import Landscape, landscape
+from releq_env.searchers import search_loop
+
+AT = (25, 50, 100, 300)
+_STEPS = 20  # time steps a distinct evaluation of the budget after which a run ends: one may ask for nothing new
+
+
+class Job(NamedTuple):
+    """What defines a run.
+
+    Attributes:
+        landscape: Name, as `landscape` takes it.
+        agent: Label, in `AGENTS` or `ABLATION`.
+        seed: Of the landscape and of the agent.
+        budget: Distinct evaluations.
+    """
+
+    landscape: str
+    agent: str
+    seed: int
+    budget: int
+
+
+class Row(NamedTuple):
+    """What came of it; a row of the file.
+
+    Attributes:
+        landscape: As in `Job`.
+        agent: As in `Job`.
+        seed: As in `Job`.
+        budget: As in `Job`.
+        distinct_evaluations: Those that were asked for.
+        at_25: Best objective after 25 of them, normalised; empty if the budget is smaller. So the next three.
+        at_50: "
+        at_100: "
+        at_300: "
+        auc: Mean of the normalised best so far over the budget.
+        found_at: The evaluation that found the optimum; empty if none did.
+        own_seconds: Processor time of the agent itself.
+    """
+
+    landscape: str
+    agent: str
+    seed: int
+    budget: int
+    distinct_evaluations: int
+    at_25: str
+    at_50: str
+    at_100: str
+    at_300: str
+    auc: float
+    found_at: str
+    own_seconds: float
+
+    @property
+    def job(self) -> Job:
+        """What defines it."""
+        return Job(self.landscape, self.agent, self.seed, self.budget)
+
+
+def run(job: Job, algo: str, settings: dict[str, Any]) -> Row:
+    """Do a run; evaluations are asked for one at a time.
+
+    Args:
+        job: The run.
+        algo: Name of the agent, a searcher's.
+        settings: Hyperparameters.
+
+    Raises:
+        ReLeQError: If there is no such agent, or it does not take a setting.
+    """
+    drawn = landscape(job.landscape, job.seed)
+    begun = time.process_time()
+    curve = _curve(drawn, job, find_agent(algo).make(drawn.problem, job.seed, **settings))
+    seconds = time.process_time() - begun
+    distinct = len(curve)
+    curve = np.append(curve, np.full(job.budget - distinct, curve[-1]))
+    best = np.flatnonzero(curve >= 1.0 - 1e-9)
+    at: dict[str, Any] = {f"at_{count}": f"{curve[count - 1]:.6f}" if count <= job.budget else "" for count in AT}
+    found_at = str(best[0] + 1) if len(best) else ""
+    return Row(
+        **job._asdict(),
+        distinct_evaluations=distinct,
+        **at,
+        auc=round(float(curve.mean()), 6),
+        found_at=found_at,
+        own_seconds=round(seconds, 3),
+    )
+
+
+def _curve(drawn: Landscape, job: Job, searcher: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the normalised best so far after every distinct evaluation."""
+    problem, best, curve, asked = drawn.problem, -np.inf, list[float](), 0
+    for told in search_loop(problem, searcher, budget=job.budget):
+        asked += len(told)
+        best = max([best, *(drawn.normalised(problem.objective(each)) for each in told)])
+        curve += [best] * (problem.evaluator.distinct_evaluations - len(curve))
+        if asked * problem.num_layers >= _STEPS * job.budget:
+            break
+    return np.array(curve)
+
+
+class Rows:
+    """All runs there are; appending writes at once.
+
+    Args:
+        path: The file. What a killed process left of a line is measured again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text() if path.exists() else ",".join(Row._fields) + "\n"
+        self._whole = text.rpartition("\n")[0] + "\n"
+        self.rows = {row.job: row for row in map(_parsed, csv.DictReader(self._whole.splitlines()))}
+
+    def append(self, row: Row) -> None:
+        """Keep a row, on disk when this returns."""
+        line = ",".join(map(str, row)) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._whole:  # the first time: without half a line
+            with self.path.open("a+b") as file:
+                file.truncate(len(self._whole.encode()) if file.tell() else 0)
+                file.write(self._whole.encode() if not file.tell() else b"")
+            self._whole = ""
+        with self.path.open("a") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows[row.job] = row
+
+
+def _parsed(line: dict[str, str]) -> Row:
+    kinds = Row.__annotations__
+    return Row(**{name: kinds[name](line[name]) for name in Row._fields})

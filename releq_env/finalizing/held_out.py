@@ -1,0 +1,75 @@
+"""The one place where final results read test data."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from releq_env.errors import ReLeQError
+from releq_env.finalizing.folder import FinalFolder
+from releq_env.tasks import Examples, Task
+from releq_env.tasks.pretraining import score
+
+
+class TestData(NamedTuple):
+    """Test data.
+
+    Attributes:
+        read: Reads them.
+        label: What tells them from others.
+    """
+
+    read: Callable[[], Examples]
+    label: str
+
+
+class Network(NamedTuple):
+    """A finished network.
+
+    Attributes:
+        load: Returns it, in full precision or with dequantized weights, on the CPU.
+        row: What `test_reads.csv` says of it.
+    """
+
+    load: Callable[[], nn.Module]
+    row: dict[str, Any]
+
+
+def read_test(test: TestData, task: Task, networks: Iterable[Network], folder: FinalFolder) -> list[float]:
+    """Return the test accuracy of networks, in [0, 1].
+
+    Each is listed in the folder before it is measured, and measured once: what was read stays there.
+
+    Args:
+        test: The test data.
+        task: Whose metric is taken.
+        networks: Final ones: nothing is chosen among them any more.
+        folder: Keeps the list.
+
+    Raises:
+        ReLeQError: If the data are not to be had, the list cannot be written, or the metric is not in [0, 1].
+    """
+    networks = list(networks)
+    known = folder.read("test.json") or {}
+    if known.get("data") != test.label:
+        known = {"data": test.label, "accuracy": {}}
+    missing = [network for network in networks if network.row["sha256"] not in known["accuracy"]]
+    if missing:
+        examples = test.read()
+        for network in missing:
+            folder.note_read(network.row)
+            known["accuracy"][network.row["sha256"]] = accuracy(network.load(), examples, task)
+        folder.write("test.json", known)
+    return [float(known["accuracy"][network.row["sha256"]]) for network in networks]
+
+
+def accuracy(network: nn.Module, examples: Examples, task: Task) -> float:
+    """Return the metric of a network on examples, in float32.
+
+    Raises:
+        ReLeQError: If it is not in [0, 1].
+    """
+    measured = score(network, examples, task)
+    if not 0.0 <= measured <= 1.0:
+        raise ReLeQError(f"the metric of {task.name} has given {measured}; let it return a number in [0, 1]")
+    return measured

@@ -1,0 +1,291 @@
+"""A user's own network and data, as a task: the whole engine takes it then like a built-in one."""
+
+import copy
+import functools
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from releq_env.arithmetic import pinned_arithmetic
+from releq_env.errors import ReLeQError, short
+from releq_env.quantization.layers import Survey, survey
+from releq_env.tasks.datasets import Examples
+from releq_env.tasks.own_data import own_data
+from releq_env.tasks.own_outputs import Layout, Separated, join_outputs, parts_of
+from releq_env.tasks.pretrained import Pretrained, architecture, behaviour_sha256, load_pretrained
+from releq_env.tasks.task import PretrainingRecipe, RetrainingRecipe, Task, top1_accuracy
+
+_MEASURING_BATCH = 128
+_PROBES = 4
+
+
+class OwnNetwork(NamedTuple):
+    """A user's network, checked and measured.
+
+    Attributes:
+        task: Network, data, loss and metric. The recipe of the short retraining says 0 images.
+        pretrained: The network as it is quantized.
+        left_out: What of it is not quantized, by name, with the reason.
+    """
+
+    task: Task
+    pretrained: Pretrained
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPretrained(Pretrained):
+    """A full-precision network whose inputs may be anything.
+
+    Attributes:
+        probes: A few inputs that tell what it computes.
+    """
+
+    probes: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """See `Pretrained`."""
+        return {
+            "weights": self.sha256,
+            "architecture": architecture(self.network),
+            "computes": behaviour_sha256(self.network, self.input_shape, self.probes),
+        }
+
+
+@dataclass(frozen=True)
+class Given:
+    """Makes a network by giving the one that there is; a task copies it.
+
+    Attributes:
+        network: As given.
+    """
+
+    network: nn.Module
+
+    def __call__(self) -> nn.Module:
+        return self.network
+
+
+@dataclass(frozen=True)
+class FromZero:
+    """A metric, of which values below 0 count as 0: R2 of a network that has collapsed is negative.
+
+    Attributes:
+        metric: `(outputs, targets) -> number`.
+    """
+
+    metric: Callable[[Any, Any], Any]
+
+    def __call__(self, outputs: Any, targets: Any) -> float:
+        value = float(self.metric(outputs, targets))
+        return value if value > 0.0 else 0.0  # and 0 where outputs are no numbers any more
+
+
+def own_network(
+    model: nn.Module,
+    train_data: Any,
+    validation_data: Any,
+    *,
+    test_data: Any = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    metric: Callable[[Any, Any], Any] | None = None,
+    distillation: Callable[[Any, Any], Any] | None = None,
+    skip: Collection[str] = (),
+    pretraining: PretrainingRecipe | None = None,
+    min_relative_accuracy: float = 0.99,
+    cache_key: str | None = None,
+    name: str | None = None,
+    data_limit: float = 4.0,
+) -> OwnNetwork:
+    """Return a user's network as a task; it is copied, and stays as it is.
+
+    Args:
+        model: Any module that computes in float32, of one input.
+        train_data: A pair `(inputs, targets)` of tensors or arrays, a `Dataset` or a `DataLoader`.
+        validation_data: Likewise; never trained on.
+        test_data: Likewise, for final reports only, or `None`.
+        loss: `(outputs, targets) -> scalar`. `None`: cross-entropy, of a classifier.
+        metric: `(outputs, targets) -> number`, larger is better, at most 1; below 0 counts as 0.
+            `None`: the share of right classes, of a classifier.
+        distillation: `(outputs, full-precision outputs) -> scalar`, see `Task`.
+        skip: Names of modules that stay in full precision.
+        pretraining: How the network is trained first. `None`: it is trained.
+        min_relative_accuracy: Accuracy constraint in (0, 1].
+        cache_key: A name for loss and metric where they are not torch's, see `Task`.
+        name: Of the network. Default: that of its class.
+        data_limit: How many GB the data may have in memory.
+
+    Raises:
+        ReLeQError: In one line, if something is not accepted, or the network cannot be run on the data.
+    """
+    network = _copied(model)
+    name = type(model).__name__ if name is None else name
+    data, targets = own_data(name, train_data, validation_data, test_data, data_limit)
+    training, validation = data.load()
+    few = data.normalize(training.inputs[:_PROBES])
+    skip = (skip,) if isinstance(skip, str) else skip
+    found = _surveyed(network, few, skip)
+    outputs = parts_of(found.outputs, f"what {name} returns")[1]
+    _check_batches(network, few, outputs, name)
+    if outputs.several:
+        join_outputs(network)
+    loss, metric = _checked_functions(loss, metric, network, few, (outputs, targets), (training, validation))
+    task = Task(
+        name=name,
+        network=Given(network),
+        dataset=data,
+        pretraining=pretraining or PretrainingRecipe(epochs=0),
+        retraining=RetrainingRecipe(images=0),
+        min_relative_accuracy=min_relative_accuracy,
+        loss=loss,
+        metric=metric,
+        distillation=Separated(distillation, outputs, outputs) if distillation and outputs.several else distillation,
+        cache_key=cache_key,
+    )
+    if pretraining is not None:
+        network = load_pretrained(task).network
+        task = replace(task, network=Given(network))
+        found = _surveyed(network, few, skip)
+    accuracy = _score(task, network, validation)
+    if not 0.0 < accuracy <= 1.0:
+        raise ReLeQError(
+            f"metric= gives {accuracy:g} for {name} on the validation data; give one in (0, 1], larger is better: "
+            "accuracy, R2, IoU, or 1 / (1 + error)"
+        )
+    weights = _state_sha256(network)
+    return OwnNetwork(
+        task, OwnPretrained(network, found.layers, accuracy, weights, data.input_shape, few), found.left_out
+    )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy on the processor, in evaluation mode, that can be trained."""
+    if not isinstance(model, nn.Module):
+        raise ReLeQError(f"model={short(model)} is no network; give a torch.nn.Module")
+    if lazy := [name for name, each in model.named_parameters() if isinstance(each, nn.UninitializedParameter)]:
+        raise ReLeQError(f"{lazy[0]!r} of the network has no shape yet; run the network once before")
+    kinds = {each.dtype for each in model.parameters() if each.is_floating_point() or each.is_complex()}
+    if kinds - {torch.float32}:
+        raise ReLeQError(f"the network has parameters of type {(kinds - {torch.float32}).pop()}; give model.float()")
+    try:
+        with torch.no_grad():
+            network = copy.deepcopy(model).cpu().eval()
+    except Exception as error:  # whatever its parts raise
+        raise ReLeQError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); keep no tensors in it that "
+            "are computed of its parameters"
+        ) from error
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return network
+
+
+def _surveyed(network: nn.Module, few: Tensor, skip: Collection[str]) -> Survey:
+    try:
+        found = survey(network, few[:1], skip)
+    except ReLeQError:
+        raise
+    except Exception as error:  # whatever a network raises
+        raise ReLeQError(
+            f"{type(network).__name__} cannot be run on an input of shape {tuple(few.shape[1:])} and type "
+            f"{few.dtype} ({type(error).__name__}: {error}); give data as the network takes them"
+        ) from error
+    if not found.layers:
+        name, reason = next(iter(found.left_out.items()))
+        raise ReLeQError(f"no layer of {type(network).__name__} can be quantized: {name or 'the network'}: {reason}")
+    return found
+
+
+@pinned_arithmetic()
+def _check_batches(network: nn.Module, few: Tensor, expected: Layout, name: str) -> None:
+    with torch.no_grad():
+        try:
+            outputs, layout = parts_of(network(few), f"what {name} returns")
+        except RuntimeError as error:
+            raise ReLeQError(
+                f"{name} cannot be run on {len(few)} inputs at once ({error}); let it take a batch"
+            ) from error
+    if layout != expected or any(len(each) != len(few) for each in outputs):
+        shapes = ", ".join(str(tuple(each.shape)) for each in outputs)
+        raise ReLeQError(
+            f"{name} returns {shapes} for {len(few)} inputs; let every output have one row an input, batch first"
+        )
+
+
+def _checked_functions(
+    loss: Callable[[Any, Any], Any] | None,
+    metric: Callable[[Any, Any], Any] | None,
+    network: nn.Module,
+    few: Tensor,
+    layouts: tuple[Layout, Layout],
+    parts: tuple[Examples, Examples],
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], float]]:
+    """Return loss and metric of what the engine knows: one tensor of outputs and one of targets."""
+    for function, what in ((loss, "loss"), (metric, "metric")):
+        if function is not None and not callable(function):
+            raise ReLeQError(f"{what}={short(function)} is no function; give (outputs, targets) -> number")
+    if loss in (None, F.cross_entropy) and metric in (None, top1_accuracy):
+        _check_classes(layouts, parts)
+        return F.cross_entropy, top1_accuracy
+    if loss is None or metric is None:
+        missing, given = ("loss", "metric") if loss is None else ("metric", "loss")
+        raise ReLeQError(
+            f"{given}= was given without {missing}=; give both, the metric larger where it is better and in (0, 1]: "
+            "accuracy, R2, IoU, or 1 / (1 + error)"
+        )
+    outputs, targets = layouts
+    several = outputs.several or targets.several
+    of_batch: Any = Separated(loss, outputs, targets) if several else loss
+    of_all: Any = Separated(metric, outputs, targets) if several else metric
+    with pinned_arithmetic():
+        predicted = network(few).float()
+        try:
+            value = of_batch(predicted, parts[0].targets[: len(few)])
+            fine = isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad
+        except Exception as error:  # whatever a loss raises
+            raise ReLeQError(f"loss= fails on the first examples ({type(error).__name__}: {error})") from error
+    if not fine:
+        raise ReLeQError(f"loss= gives {short(value)}; let it return one number, with a gradient to the outputs")
+    return of_batch, FromZero(of_all)
+
+
+def _check_classes(layouts: tuple[Layout, Layout], parts: tuple[Examples, Examples]) -> None:
+    outputs, targets = layouts
+    labels = torch.cat([part.targets.flatten() for part in parts]) if not targets.several else torch.empty(0)
+    classes = outputs.shape[0] if len(outputs.shape) == 1 else 0
+    whole = targets.dtype in (torch.int64, torch.uint8) and targets.shape == () and not targets.several
+    if outputs.several or not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        shapes = " and ".join(f"(N, {', '.join(map(str, leaf.shape))})" for leaf in outputs.leaves)
+        of_targets = " and ".join(f"{leaf.dtype} (N, {', '.join(map(str, leaf.shape))})" for leaf in targets.leaves)
+        raise ReLeQError(
+            f"outputs {shapes} and targets {of_targets} are not those of a classifier (N, classes) and int64 (N,) "
+            "below the number of classes; give loss= and metric="
+        )
+
+
+@pinned_arithmetic()
+def _score(task: Task, network: nn.Module, examples: Examples) -> float:
+    """Return the metric of a network in float32."""
+    with torch.no_grad():
+        batches = map(task.dataset.normalize, examples.inputs.split(_MEASURING_BATCH))
+        outputs = torch.cat([network(batch).float() for batch in batches])
+        try:
+            return float(task.metric(outputs, examples.targets))
+        except Exception as error:  # whatever a metric raises
+            raise ReLeQError(f"metric= fails ({type(error).__name__}: {error})") from error
+
+
+def _state_sha256(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            plain = tensor.detach().contiguous().flatten().view(torch.uint8)
+            digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(plain.numpy().data)
+    return digest.hexdigest()

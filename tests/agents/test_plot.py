@@ -1,0 +1,77 @@
+"""`python -m agents.plot`: the pictures of one run again, or several runs on one axis."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.plot import main, plot
+from releq_env.report import pictures, read_run
+from releq_env.report.run import Row, Run
+from tests.agents.reported import run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    asked = [("gp", "0"), ("random", "0"), ("random", "1")]
+    return [
+        run(folder / f"{algo}_{seed}", "table", "--seed", seed, "--budget", "12", algo=algo) for algo, seed in asked
+    ]
+
+
+def test_the_pictures_of_a_run_again(runs: list[Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    before = (folder / "pareto.png").read_bytes()
+    (folder / "pareto.png").unlink()
+    main([str(folder)])
+    assert (folder / "pareto.png").read_bytes() == before  # nothing is forgotten that the run had drawn
+
+
+def test_several_runs_on_one_axis(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*map(str, runs), "--out", str(tmp_path / "all.svg")])
+    assert capsys.readouterr().err == ""
+    drawn = (tmp_path / "all.svg").read_text()
+    assert "<svg" in drawn
+    figure = pictures.rewards([("gp", [read_run(runs[0])]), ("random", [read_run(each) for each in runs[1:]])])
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["gp", "random (median of 2)"]
+    with (runs[0] / "evaluations.csv").open() as file:
+        rewards = [float(row["reward"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), np.maximum.accumulate(rewards))
+
+
+def test_the_best_so_far_keeps_max_cost_if_anything_does() -> None:
+    points = [(0.9, 0.5), (0.4, -0.2), (0.8, 0.7), (0.3, float("nan")), (0.5, 0.1)]
+    rows = tuple(Row((1,), 0.5, 0.5, reward, q, 1.0, 1.0, True, 0.0, 0.0) for q, reward in points)
+    found = Run("run", {}, ("layer",), ((1,),), ((1.0,),), 1.0, 0.9, 0.5, None, rows)
+    assert pictures.best_so_far(found).tolist() == [0.5, -0.2, -0.2, -0.2, 0.1]
+
+
+def test_other_problems_are_drawn_with_a_word_of_warning(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = run(tmp_path / "other", "tests.agents.problems:uneven")
+    plot([runs[0], other], tmp_path / "both.png")
+    assert "their rewards do not compare" in capsys.readouterr().err
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_errors_are_one_line(runs: list[Path], tmp_path: Path) -> None:
+    empty = Path(shutil.copytree(runs[0], tmp_path / "empty"))
+    (empty / "evaluations.csv").unlink()
+    (empty / "report.json").unlink()
+    for arguments, said in [
+        ([str(tmp_path)], "holds no run"),
+        ([str(empty)], "has evaluated nothing yet"),
+        ([str(runs[0]), "--out", "x.png"], "is for several runs"),
+        ([*map(str, runs), "--out", str(tmp_path / "x.txt")], "ends in .png, .svg or .pdf"),
+        ([*map(str, runs), "--out", str(tmp_path / "none" / "x.png")], "cannot be written"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert str(ended.value).startswith("error: ")
+        assert said in str(ended.value)
+        assert "\n" not in str(ended.value)

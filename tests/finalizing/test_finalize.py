@@ -1,0 +1,436 @@
+"""`releq_env.finalize`: what it measures, what it reads, and that nothing is done twice."""
+
+import csv
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+import releq_env
+from releq_env import AccuracyTable, FinalRecipe, Problem, ReLeQError, load_packed
+from releq_env.export import container, read_about
+from releq_env.finalizing import estimate, finalize, held_out
+from releq_env.finalizing import folder as folder_module
+from releq_env.finalizing.result import interval
+from releq_env.retraining import final_checkpoint
+from releq_env.retraining.final import FinalRetraining
+from releq_env.tasks import TASKS, Task, load_pretrained
+from tests.finalizing.small import BITS, RECIPE, Trainings, counted, plain_accuracy, small_task
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(autouse=True)
+def cache(shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Weights are trained once for all tests; controls are each test's own."""
+    monkeypatch.setenv("RELEQ_CACHE", str(shared))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    def call(what: Any = None, bitwidths: Any = BITS, **arguments: Any) -> Any:
+        given: dict[str, Any] = {"seeds": (0, 1), "recipe": RECIPE, "controls": tmp_path / "controls"}
+        given |= {"folder": tmp_path / "final", "progress": False}
+        return finalize(small_task() if what is None else what, bitwidths, **given | arguments)
+
+    return call
+
+
+def test_the_loss_is_control_minus_quantized_on_test_data(run: Callable[..., Any], tmp_path: Path) -> None:
+    task = small_task()
+    result = run(task)
+    test = task.dataset.load_test()
+    original = load_pretrained(task).network
+    networks = [load_packed(tmp_path / "final" / f"seed-{seed}.safetensors", original) for seed in (0, 1)]
+    assert result.measured_on == "test"
+    assert result.accuracies == tuple(plain_accuracy(network, test) for network in networks)
+    if result.control == "pre-trained":
+        assert result.control_accuracy == plain_accuracy(original, test)
+    assert np.allclose(result.losses, [100 * (result.control_accuracy - each) for each in result.accuracies])
+    assert result.loss == np.mean(result.losses)
+    assert result.loss_std == np.std(result.losses, ddof=1)
+
+
+def test_bits_and_bytes(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run()
+    weights = (64 * 12, 12 * 10)
+    assert result.average_bits == 2.5
+    assert math.isclose(result.weighted_bits, (2 * weights[0] + 3 * weights[1]) / sum(weights))
+    assert result.size_bytes == weights[0] * 2 // 8 + weights[1] * 3 // 8 + 4 * (12 + 10)
+    assert result.full_precision_bytes == 4 * (sum(weights) + 12 + 10)
+    assert result.packed_bytes == result.size_bytes + 4 * (12 + 10)
+    assert result.packed_bytes <= result.file_bytes <= 1.02 * result.packed_bytes + 4096
+
+
+def test_the_folder_has_the_network_that_is_best_on_validation(run: Callable[..., Any], tmp_path: Path) -> None:
+    task = small_task()
+    result = run(task, seeds=(3, 0, 4))
+    validation = task.dataset.load()[1]
+    original, scores = load_pretrained(task).network, {}
+    for seed in (3, 0, 4):
+        network = load_packed(tmp_path / "final" / f"seed-{seed}.safetensors", original)
+        scores[seed] = plain_accuracy(network, validation)
+    assert result.validation_accuracies == tuple(scores.values())
+    assert scores[result.best_seed] == max(scores.values())
+    assert plain_accuracy(result.network, validation) == scores[result.best_seed]
+    assert json.loads((tmp_path / "final" / "assignment.json").read_text()) == {"1": 2, "3": 3}
+    about = read_about(tmp_path / "final" / "network.safetensors")
+    assert (about.task, about.input_shape) == (None, (1, 8, 8))
+    assert not list((tmp_path / "final").glob("*checkpoint*"))
+
+
+def test_the_result_is_written(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run()
+    written = json.loads((tmp_path / "final" / "result.json").read_text())
+    assert {"task", "network", "quantizer", "bitwidths", "average_bits", "weighted_bits", "loss_std"} <= written.keys()
+    assert written["loss"] == result.loss
+    assert written["seeds"] == [0, 1]
+    assert FinalRecipe(**written["recipe"]) == RECIPE
+    text = str(result)
+    assert f"{result.loss:.2f} points of test accuracy" in text
+    assert "2.50 a layer" in text
+    assert f"{result.size_bytes:,} bytes" in text
+
+
+def test_test_data_are_read_once_and_every_network_is_listed(run: Callable[..., Any], tmp_path: Path) -> None:
+    task = small_task()
+    first = run(task)
+    assert counted(task).test_reads == 1
+    with (tmp_path / "final" / "test_reads.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["role"], row["bitwidths"], row["seed"]) for row in rows] == [
+        ("control", "", ""),
+        ("quantized", "2 3", "0"),
+        ("quantized", "2 3", "1"),
+    ]
+    again = run(task)
+    assert counted(task).test_reads == 1
+    assert again == first
+    run(task, seeds=(0, 1, 2))
+    assert counted(task).test_reads == 2
+    with (tmp_path / "final" / "test_reads.csv").open() as file:
+        assert [row["seed"] for row in csv.DictReader(file)] == ["", "0", "1", "2"]
+
+
+def test_a_network_is_listed_before_it_is_measured(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, measured = small_task(), held_out.accuracy
+
+    def checking(network: nn.Module, examples: Any, of: Task) -> float:
+        assert len((tmp_path / "final" / "test_reads.csv").read_text().splitlines()) >= 2
+        raise KeyboardInterrupt
+
+    run(task, test=False)
+    monkeypatch.setattr(held_out, "accuracy", checking)
+    with pytest.raises(KeyboardInterrupt):
+        run(task)
+    monkeypatch.setattr(held_out, "accuracy", measured)
+    run(task)
+    lines = (tmp_path / "final" / "test_reads.csv").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 4  # a network is listed once
+
+
+def test_without_test_data_are_not_touched(run: Callable[..., Any], tmp_path: Path) -> None:
+    task = small_task()
+    result = run(task, test=False)
+    assert counted(task).test_reads == 0
+    assert result.measured_on == "validation"
+    assert result.accuracies == result.validation_accuracies
+    assert "points of validation accuracy" in str(result)
+    assert not (tmp_path / "final" / "test_reads.csv").exists()
+
+
+def test_nothing_finished_is_done_again(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings = Trainings(monkeypatch)
+    first = run()
+    assert trainings.seeds == [0, 1]
+    assert trainings.control_rates == [1e-3, 1e-4]
+    assert run() == first
+    assert len(trainings.asked) == 4
+    run(seeds=(1, 2))
+    assert trainings.seeds == [0, 1, 2]
+    assert len(trainings.control_rates) == 2
+
+
+def test_one_control_serves_all_quantizers_and_assignments(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = Trainings(monkeypatch)
+    results = [
+        run(bitwidths=bits, quantizer=quantizer, folder=tmp_path / f"{quantizer}{bits}", recipe=recipe)
+        for bits, quantizer, recipe in (
+            ((2, 3), "lsq", RECIPE),
+            ((4, 4), "lsq", replace(RECIPE, learning_rate=3e-4, warm_start=1)),
+            ((4, 4), "wrpn", RECIPE),
+        )
+    ]
+    assert trainings.control_rates == [1e-3, 1e-4]
+    assert len({result.control_accuracy for result in results}) == 1
+    run(folder=tmp_path / "longer", recipe=replace(RECIPE, epochs=3))  # the control is retrained equally
+    assert trainings.control_rates == [1e-3, 1e-4] * 2
+
+
+def test_the_control_is_the_best_on_validation(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run(recipe=replace(RECIPE, control_rates=(1e-3, 1e-2, 1e38)))
+    known = json.loads((tmp_path / "final" / "control.json").read_text())
+    candidates = known["candidates"]
+    assert list(candidates) == ["pre-trained", "retrained at 0.001", "retrained at 0.01", "retrained at 1e+38"]
+    assert candidates["retrained at 1e+38"] is None  # it diverges
+    best = max(value for value in candidates.values() if value is not None)
+    assert candidates[result.control] == best == result.control_validation_accuracy
+    assert result.control == next(name for name, value in candidates.items() if value == best)
+
+
+def test_a_network_that_is_worse_is_retrained_into_its_own_control(run: Callable[..., Any], tmp_path: Path) -> None:
+    task = small_task(pretraining=replace(small_task().pretraining, epochs=1, learning_rate=0.01))
+    result = run(task, recipe=replace(RECIPE, epochs=8, distillation=0.0, control_rates=(1e-2,)))
+    assert result.control == "retrained at 0.01"
+    assert result.control_validation_accuracy > load_pretrained(task).accuracy
+
+
+def test_it_diverges_in_one_line(run: Callable[..., Any]) -> None:
+    with pytest.raises(ReLeQError, match="small, lsq 2 3, seed 0: retraining has diverged in epoch 1") as caught:
+        run(recipe=replace(RECIPE, learning_rate=1e38))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kill_at_any_moment_loses_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
+    """One child after another is killed as soon as it has written one file more, and the next one goes on."""
+    whole = run(folder=tmp_path / "whole", controls=tmp_path / "whole-controls")
+    written = tmp_path / "written"
+    while not _comes_to_an_end(run, written):
+        assert len(written.read_text().split()) < 60
+    names = written.read_text().split()
+    assert len(names) >= 10
+    checkpoints = [name for name in names if "checkpoint" in name]
+    assert len(checkpoints) == 2 * 2 + 2 * 2  # epochs of two seeds and two controls: none was trained twice
+    result = run()
+    assert replace(result, folder=whole.folder) == whole
+    for name in ("seed-0.safetensors", "seed-1.safetensors", "network.safetensors", "test.json"):
+        assert (tmp_path / "final" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def _comes_to_an_end(work: Callable[[], Any], written: Path) -> bool:
+    """Do work in a child that is killed as soon as it has changed a file; return whether it has changed none."""
+    child = os.fork()
+    if child == 0:
+        try:
+            for module in (folder_module, final_checkpoint, container):
+                module.replace_file = _killing(module.replace_file, written)  # type: ignore[attr-defined]
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return False
+    assert os.WEXITSTATUS(status) == 0
+    return True
+
+
+def _killing(write: Callable[[Path, Any], None], written: Path) -> Callable[[Path, Any], None]:
+    def writing(path: Path, content: Any) -> None:
+        old = path.read_bytes() if path.exists() else None
+        write(path, content)
+        if old != path.read_bytes() and not path.parent.name.startswith("tmp"):  # of a temporary folder
+            with written.open("a") as file:
+                file.write(f"{path.name}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return writing
+
+
+def test_a_network_of_ones_own(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    inputs = torch.randn(3, 60, 6)
+    with torch.no_grad():
+        targets = [model(part).argmax(1) for part in inputs]
+    parts = list(zip(inputs, targets, strict=True))
+    arguments: dict[str, Any] = {"retraining": releq_env.tasks.RetrainingRecipe(64, batch_size=20), "workers": 1}
+    problem = Problem.from_network(model, parts[0], parts[1], **arguments, cache=None)
+    result = run(problem)
+    assert result.measured_on == "validation"
+    assert result.control_accuracy == 1.0
+    with torch.no_grad():
+        assert result.network(inputs[0]).shape == (60, 3)
+    tested = run(problem, test_data=parts[2])
+    assert tested.measured_on == "test"
+    assert tested.control_accuracy == 1.0
+    with_test = Problem.from_network(model, parts[0], parts[1], test_data=parts[2], **arguments, cache=None)
+    assert run(with_test).losses == tested.losses
+    with pytest.raises(ReLeQError, match="test_data has inputs of shape"):
+        run(problem, test_data=(torch.randn(10, 5), targets[0][:10]))
+
+
+def test_layers_that_share_a_bitwidth(run: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    inputs = torch.randn(2, 40, 6)
+    with torch.no_grad():
+        parts = [(part, model(part).argmax(1)) for part in inputs]
+    recipe = releq_env.tasks.RetrainingRecipe(0)
+    problem = Problem.from_network(model, *parts, groups=[["0", "2"]], retraining=recipe, cache=None, workers=1)
+    result = run(problem, bitwidths=(2, 4))
+    assert result.bitwidths == (2, 2, 4)
+    with pytest.raises(ReLeQError, match="give 2 bitwidths"):
+        run(problem, bitwidths=(2, 2, 4))
+
+
+def test_the_answer_of_a_search(run: Callable[..., Any]) -> None:
+    problem = Problem.from_task(small_task(), cache=None, workers=1, bitwidths=[1, 2])
+    found = releq_env.search(problem, budget=2, method="random", progress=False)
+    assert run(found, bitwidths=None).bitwidths == found.bitwidths
+
+
+def test_a_table_stands_for_the_network_it_was_measured_of(tmp_path: Path) -> None:
+    layers = Problem.from_task("digits", cache=None).layers
+    table = AccuracyTable.from_records(
+        [[2, 2, 2, 2]], [0.9], full_precision_accuracy=0.98, layers=layers, quantizer="wrpn", about={"task": "digits"}
+    )
+    recipe = FinalRecipe(epochs=4, control_rates=(1e-3,))
+    said = estimate(Problem.from_table(table), (2, 2, 2, 2), seeds=(0,), recipe=recipe)
+    assert said.startswith("digits, wrpn 2 2 2 2, 1 seed and 1 control: an epoch takes ")
+    assert "8 are to come" in said
+    assert not (tmp_path / "runs").exists()
+    unknown = AccuracyTable.from_records([[2]], [0.9], full_precision_accuracy=0.98)
+    with pytest.raises(ReLeQError, match="is of no built-in task"):
+        finalize(Problem.from_table(unknown), (2,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bitwidths": (2,)}, r"the assignment \(2,\) has 1 bitwidths; give 2, one a layer of small"),
+        ({"bitwidths": (2, 9)}, "has 9 for 3, which lsq does not support; choose from 1, 2"),
+        ({"bitwidths": (1, 1), "quantizer": "wrpn"}, "which wrpn does not support; choose from 2"),
+        ({"bitwidths": None}, "which bitwidths are meant for small"),
+        ({"bitwidths": 3}, "bitwidths=3 is not accepted"),
+        ({"quantizer": "int8"}, "unknown quantizer 'int8'; choose one of"),
+        ({"seeds": (0, 0)}, "has one twice"),
+        ({"seeds": ()}, "give at least one"),
+        ({"seeds": (-1,)}, "a seed=-1 is not accepted"),
+        ({"seeds": "0,1"}, "seeds='0,1' is not accepted"),
+        ({"recipe": {"epochs": 3}}, "give a releq_env.tasks.final.FinalRecipe"),
+        ({"recipe": FinalRecipe(shift=1), "what": "nothing"}, "nothing holds no run"),
+        ({"what": 3}, "3 cannot be finalized; give a run folder"),
+        ({"what": Problem.from_function(2, [2, 3], lambda bits: 0.9)}, "come from no network"),
+        ({"test_data": (torch.ones(1), torch.ones(1))}, "which has its own; leave it out"),
+        ({"folder": "/dev/null/x"}, "cannot be written"),
+        ({"teacher": "big"}, "teacher='big' is no network"),
+        ({"teacher": nn.Linear(3, 10)}, "the teacher fails on an input of small"),
+        (
+            {"teacher": nn.Sequential(nn.Flatten(), nn.Linear(64, 9))},
+            r"the shape \(9,\) an input and the network of small",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_any_training(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    trainings = Trainings(monkeypatch)
+    with pytest.raises(ReLeQError, match=message) as caught:
+        run(**arguments)
+    assert "\n" not in str(caught.value)
+    assert not trainings.asked
+
+
+def test_arguments_of_a_task_are_refused_beside_a_problem(run: Callable[..., Any]) -> None:
+    problem = Problem.from_task(small_task(), cache=None)
+    with pytest.raises(ReLeQError, match="precision= was given beside a problem"):
+        run(problem, precision="fp32")
+
+
+def test_missing_data_are_said_before_a_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ReLeQError, match="MNIST data in .* missing or damaged"):
+        finalize("mnist", (2, 2, 2, 2), data_root=tmp_path / "empty")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_something_else_is_refused(run: Callable[..., Any]) -> None:
+    run(test=False)
+    with pytest.raises(ReLeQError, match="was begun with another bitwidths; give another folder"):
+        run(bitwidths=(3, 3))
+    with pytest.raises(ReLeQError, match="was begun with another recipe"):
+        run(recipe=replace(RECIPE, epochs=3))
+
+
+def test_a_file_that_was_damaged_is_refused_or_made_again(run: Callable[..., Any], tmp_path: Path) -> None:
+    first = run(test=False)
+    (tmp_path / "final" / "seed-0.safetensors").write_bytes(b"damaged")
+    assert run(test=False) == first
+    (tmp_path / "final" / "seed-0.json").write_text("[")
+    with pytest.raises(ReLeQError, match="cannot be read .*; delete it and start again"):
+        run(test=False)
+
+
+def test_two_processes_share_the_work(run: Callable[..., Any], tmp_path: Path) -> None:
+    whole = run(folder=tmp_path / "whole", controls=tmp_path / "whole-controls", seeds=(0, 1, 2, 3))
+    children = []
+    for number in range(2):
+        if (child := os.fork()) == 0:
+            try:
+                trained, train = tmp_path / f"trained-{number}", FinalRetraining.train
+
+                def noting(final: FinalRetraining, *asked: Any) -> Any:
+                    with trained.open("a") as file:  # noqa: B023  # a process has one number
+                        file.write(f"{asked[:3]}\n")
+                    return train(final, *asked)  # noqa: B023
+
+                FinalRetraining.train = noting  # type: ignore[method-assign]
+                result = run(seeds=(0, 1, 2, 3), recipe=RECIPE)
+                os._exit(0 if replace(result, folder=whole.folder) == whole else 2)
+            except BaseException:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    trained = [line for path in tmp_path.glob("trained-*") for line in path.read_text().splitlines()]
+    assert len(trained) == len(set(trained)) == 4 + 2
+
+
+def test_the_default_folder_is_named_after_the_question(tmp_path: Path) -> None:
+    result = finalize(small_task(), BITS, seeds=(0,), recipe=replace(RECIPE, epochs=1), progress=False)
+    assert result.folder == Path("runs/final/small-lsq/2-3")
+    assert (tmp_path / result.folder / "result.json").exists()
+    assert result.loss_interval is None and result.loss_std is None
+
+
+def test_it_says_what_to_expect(run: Callable[..., Any], capfd: pytest.CaptureFixture[str]) -> None:
+    run(progress=True)
+    assert "small, lsq 2 3: an epoch takes" in capfd.readouterr().err.replace("\r", "\n")
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-3))
+def test_the_interval_is_students(values: list[float]) -> None:
+    found = interval(values)
+    assert found is not None
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert np.allclose(found, (expected.low, expected.high))
+
+
+def test_one_value_has_no_interval() -> None:
+    assert interval([1.0]) is None
+
+
+def test_it_is_exported_with_its_recipe() -> None:
+    assert releq_env.finalize is finalize
+    assert "finalize" in releq_env.__all__
+    assert releq_env.FinalRecipe is FinalRecipe
+    assert "digits" in TASKS

@@ -1,0 +1,292 @@
+"""A network of one's own becomes a problem, or is refused by name."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import releq_env
+from releq_env import Problem, ReLeQError
+from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
+from tests.tasks.own_networks import CASES, COUNT, Case, two_losses, two_metrics
+
+RECIPE = RetrainingRecipe(images=32, batch_size=16)
+PLAIN = CASES["lambdas"]
+
+
+def problem_of(case: Case, **arguments: Any) -> Problem:
+    model, training, validation = case.made()
+    fixed = {"retraining": RECIPE, "workers": 1, "precision": "fp32"}
+    return Problem.from_network(model, training, validation, **(fixed | case.arguments | arguments))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_network_is_searched_and_packed(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    model, _, validation = case.made()
+    before = copy.deepcopy(model.state_dict())
+    problem = problem_of(case)
+    assert tuple(layer.name for layer in problem.layers) == case.layers
+    assert problem.own is not None
+    assert set(case.left_out) == set(problem.own.left_out)
+    result = releq_env.search(problem, budget=3, method="random", progress=False)
+    assert len(result.evaluations) == problem.evaluator.retrained == 3
+    result.save(tmp_path)
+    restored = releq_env.load_packed(tmp_path / "network.safetensors", model)
+    with torch.no_grad():
+        for mine, theirs in zip(_flat(restored(validation[0])), _flat(result.network(validation[0])), strict=True):
+            assert torch.equal(mine, theirs)
+    for layer in problem.layers:  # at most as many values as the bits allow
+        weight = restored.get_submodule(layer.name).weight
+        row = weight.reshape(len(weight), -1)[0]
+        assert len(row.unique()) <= 2 ** result.assignment[layer.name]
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+def _flat(outputs: Any) -> list[Tensor]:
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]
+
+
+def test_an_accuracy_is_what_the_saved_network_has() -> None:
+    model, training, validation = PLAIN.made()
+    problem = Problem.from_network(
+        model, training, validation, retraining=RECIPE, workers=1, precision="fp32", cache=None
+    )
+    result = releq_env.search(problem, budget=3, progress=False)
+    with torch.no_grad():
+        right = (result.network(validation[0]).argmax(1) == validation[1]).float().mean()
+    assert result.best.accuracy == pytest.approx(float(right), abs=1.5 / COUNT)
+    assert problem.full_precision_accuracy == 1.0
+
+
+def test_the_same_network_and_data_find_what_was_measured() -> None:
+    first, again = problem_of(CASES["signals"]), problem_of(CASES["signals"])
+    assert first.evaluator.evaluate((2, 2)) == again.evaluator.evaluate((2, 2))
+    assert (first.evaluator.retrained, again.evaluator.retrained) == (1, 0)
+    model, training, validation = CASES["signals"].made()
+    changed = training[0].clone()
+    changed[0, 0, 0] += 1.0
+    other = Problem.from_network(model, (changed, training[1]), validation, retraining=RECIPE, workers=1)
+    other.evaluator.evaluate((2, 2))
+    assert other.evaluator.retrained == 1
+
+
+def test_own_functions_without_a_key_are_kept_in_memory_only(capsys: pytest.CaptureFixture[str]) -> None:
+    for retrained in (1, 1):
+        problem = problem_of(CASES["two outputs"], cache_key=None)
+        problem.evaluator.evaluate((2, 2, 2))
+        assert problem.evaluator.retrained == retrained
+    assert "kept in memory only" in capsys.readouterr().err
+
+
+def test_a_problem_goes_to_another_process_with_its_data() -> None:
+    problem = problem_of(CASES["shared weights"], cache=None)
+    other = pickle.loads(pickle.dumps(problem))
+    assert other.evaluator.evaluate((3, 3, 3, 3)).accuracy == problem.evaluator.evaluate((3, 3, 3, 3)).accuracy
+
+
+def test_weights_that_modules_share_are_quantized_once() -> None:
+    problem = problem_of(CASES["shared weights"], cache=None)
+    into = problem.layers[2]
+    assert (into.weights, into.macs) == (256, 512)
+    network = releq_env.search(problem, budget=1, progress=False).network
+    assert torch.equal(network.into.weight, network.back.weight)
+
+
+def test_the_output_projection_of_attention_is_really_quantized() -> None:
+    problem = problem_of(CASES["attention"], cache=None)
+    result = releq_env.search(problem, budget=1, progress=False)
+    ids = torch.arange(12).reshape(2, 6)
+    fine = result.network_of((8, 8, 8, 8, 8))(ids)
+    coarse = result.network_of((8, 1, 8, 8, 8))(ids)
+    assert (fine - coarse).norm() > 0.01 * fine.norm()
+
+
+def test_groups_are_one_decision() -> None:
+    problem = problem_of(CASES["shared weights"], groups={"middle": ["twice", "into"]}, cache=None)
+    single = problem_of(CASES["shared weights"], cache=None)
+    assert [layer.name for layer in problem.layers] == ["first", "middle", "out"]
+    assert problem.layers[1].weights == single.layers[1].weights + single.layers[2].weights
+    assert problem.size_in_bytes((2, 3, 4)) == pytest.approx(single.size_in_bytes((2, 3, 3, 4)), abs=1)
+    assert problem.by_module((2, 3, 4)) == {"first": 2, "twice": 3, "into": 3, "out": 4}
+    both = problem.evaluator.evaluate_many([(2, 3, 4), (1, 1, 4)])
+    expected = single.evaluator.evaluate_many([(2, 3, 3, 4), (1, 1, 1, 4)])
+    assert [each.accuracy for each in both] == [each.accuracy for each in expected]
+    assert [each.bitwidths for each in both] == [(2, 3, 4), (1, 1, 4)]
+
+
+def test_groups_do_not_share_what_is_cached_with_single_layers() -> None:
+    case = CASES["signals"]
+    problem_of(case).evaluator.evaluate((2, 2))
+    grouped = problem_of(case, groups=[["0", "4"]])
+    assert grouped.layers[0].name == "0+4"
+    grouped.evaluator.evaluate((2,))
+    assert grouped.evaluator.retrained == 1
+
+
+def test_layers_to_skip_stay_in_full_precision() -> None:
+    problem = problem_of(CASES["attention"], skip=["block", "words"], cache=None)
+    assert [layer.name for layer in problem.layers] == ["out"]
+    assert problem.own is not None
+    assert problem.own.left_out["block.linear1"] == "is to be skipped"
+    assert problem_of(PLAIN, bitwidths={"0": [2, 4]}).choices == ((2, 4), tuple(range(1, 9)))
+
+
+def test_a_network_is_trained_first_where_a_recipe_is_given() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(400, 8)
+    data = inputs[:300], inputs[:300, :3].argmax(1)
+    validation = inputs[300:], inputs[300:, :3].argmax(1)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    recipe = PretrainingRecipe(epochs=5, batch_size=16)
+    trained = Problem.from_network(model, data, validation, pretraining=recipe, retraining=RECIPE)
+    plain = Problem.from_network(model, data, validation, retraining=RECIPE)
+    assert trained.full_precision_accuracy > 0.85 > plain.full_precision_accuracy
+
+
+def test_weights_that_modules_share_are_trained_first_too() -> None:
+    case = CASES["shared weights"]
+    recipe = PretrainingRecipe(epochs=1, batch_size=16)
+    first, again = (problem_of(case, pretraining=recipe) for _ in range(2))
+    assert again.full_precision_accuracy == first.full_precision_accuracy
+    network = releq_env.search(again, budget=1, progress=False).network
+    assert torch.equal(network.into.weight, network.back.weight)
+
+
+def test_what_was_found_is_found_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    first = problem_of(PLAIN, retraining=None, seconds=0.2)
+    from releq_env.evaluation import own
+
+    monkeypatch.setattr(own, "find_recipe", lambda *arguments: pytest.fail("it was found before"))
+    again = problem_of(PLAIN, retraining=None, seconds=0.2)
+    assert first.own is not None
+    assert again.own == first.own
+    assert first.own.recipe == first.own.found.recipe
+    assert 1 <= len(first.own.found.tried) <= 6
+    lines = [line for line in capsys.readouterr().err.splitlines() if "learning rate" in line]
+    assert len(lines) == 2
+
+
+class WithOddParts(nn.Module):
+    """What cannot be quantized: a recurrent layer, a plain parameter, a Linear that computes on its own."""
+
+    class Stubborn(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(8, 8)
+            self.kept = self.weight.detach().clone()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, self.kept)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.stubborn, self.out = nn.GRU(8, 8, batch_first=True), self.Stubborn(), nn.Linear(8, 3)
+        self.table = nn.Parameter(torch.zeros(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.stubborn(self.recurrent(x)[0][:, -1]) + self.table.sum(0))
+
+
+def test_what_is_left_out_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = problem_of(Case(WithOddParts, (5, 8), ("out",)), cache=None)
+    assert problem.own is not None
+    assert set(problem.own.left_out) == {
+        "stubborn", "table", "recurrent.weight_ih_l0", "recurrent.weight_hh_l0",
+    }  # fmt: skip
+    assert "does not compute with its weight" in problem.own.left_out["stubborn"]
+    assert "GRU" in problem.own.left_out["recurrent.weight_ih_l0"]
+    assert "stubborn (a Stubborn does not" in capsys.readouterr().err
+
+
+def regression(**arguments: Any) -> Problem:
+    return problem_of(CASES["regression"], **arguments)
+
+
+def plain(**arguments: Any) -> Problem:
+    return problem_of(PLAIN, **arguments)
+
+
+def network(model: nn.Module, inputs: tuple[int, ...] = (8,), **arguments: Any) -> Problem:
+    data = torch.zeros(10, *inputs), torch.arange(10) % 2
+    other = torch.ones(10, *inputs), torch.arange(10) % 2
+    return Problem.from_network(model, data, other, retraining=RECIPE, **arguments)
+
+
+class Uncopied(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(8, 2)
+        self.computed = self.weight * 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: regression(loss=None, metric=None), "are not those of a classifier.*give loss= and metric="),
+        (lambda: regression(metric=None), "loss= was given without metric="),
+        (lambda: regression(metric=lambda outputs, targets: 7.0), r"gives 7 for Sequential.*in \(0, 1\]"),
+        (lambda: regression(metric=lambda outputs, targets: -1.0), r"gives 0 for Sequential.*in \(0, 1\]"),
+        (lambda: regression(metric=lambda outputs, targets: 1 / 0), "metric= fails .ZeroDivisionError"),
+        (lambda: regression(loss=lambda outputs, targets: 1.0), "loss= gives 1.0; let it return one number"),
+        (lambda: regression(loss=lambda outputs, targets: outputs), "loss= gives tensor"),
+        (lambda: regression(loss="mse"), "loss='mse' is no function"),
+        (lambda: problem_of(CASES["two outputs"], loss=None, metric=None), "are not those of a classifier"),
+        (lambda: problem_of(CASES["two outputs"], loss=two_metrics, metric=two_losses), "loss= "),
+        (lambda: plain(skip=["nowhere"]), "skip names 'nowhere', which the network has not"),
+        (lambda: plain(skip=["0", "2"]), "no quantizable layer|can be quantized"),
+        (lambda: plain(groups=["0"]), "groups has '0'; give lists"),
+        (lambda: plain(groups=[["0", "1"]]), "groups has '1', which is no layer; there are 0, 2"),
+        (lambda: plain(groups={"a": ["0", "2"], "b": ["2", "0"]}), "groups has '2' twice|groups has '0' twice"),
+        (lambda: plain(groups={"2": ["0", "2"]}), "a name that is a layer's, too"),
+        (lambda: plain(bitwidths=[9]), "has 9, which lsq does not support"),
+        (lambda: plain(quantizer="none"), "unknown quantizer 'none'"),
+        (lambda: plain(seconds=0), "seconds=0 is not accepted"),
+        (lambda: plain(retraining=5), "retraining=5 is no recipe"),
+        (lambda: plain(pretraining=5), "pretraining=5 is no recipe"),
+        (lambda: plain(max_cost=0.01), "max_cost=0.01 cannot be met"),
+        (lambda: plain(data_limit=1e-6), "larger than data_limit=1e-06 GB, at train_data"),
+        (lambda: plain(name="a/b"), "'a/b' is not a file's name"),
+        (lambda: problem_of(CASES["shared weights"], skip=["back"]), "same weight as 'into'; skip both"),
+        (lambda: problem_of(CASES["shared weights"], parallel="stacked"), 'parallel="stacked" knows no weights'),
+        (lambda: network(nn.Linear(8, 2)), "the whole network; put it into an nn.Sequential"),
+        (lambda: network(nn.Sequential(nn.Linear(7, 2))), r"cannot be run on an input of shape \(8,\)"),
+        (
+            lambda: network(nn.Sequential(nn.Linear(8, 2)).double()),
+            "parameters of type torch.float64; give model.float",
+        ),
+        (lambda: network(nn.Sequential(nn.LazyLinear(2))), "has no shape yet; run the network once before"),
+        (lambda: network(nn.Sequential(nn.Flatten(0), nn.Linear(8, 2))), "cannot be run on 4 inputs at once"),
+        (lambda: network(Uncopied()), "Uncopied cannot be copied"),
+        (lambda: network(nn.Sequential(nn.GRU(8, 2))), "no quantizable layer"),
+        (lambda: network("LeNet"), "model='LeNet' is no network"),
+    ],
+    ids=range(34),
+)
+def test_what_is_not_accepted_is_refused_in_one_line(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ReLeQError, match=message) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+def test_lambdas_go_on_in_one_process() -> None:
+    model, training, validation = PLAIN.made()
+    problem = Problem.from_network(model, training, validation, retraining=RECIPE, cache=None)
+    source: Any = problem.evaluator.source
+    with pytest.warns(UserWarning, match="going on in this process alone.*cannot be sent to worker processes"):
+        source._made_pool()._here = [100.0, 100.0]  # as if it were slow
+        problem.evaluator.evaluate_many([(1, 1), (2, 2), (3, 3)])
+    assert problem.evaluator.retrained == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_a_gpu() -> None:
+    model, training, validation = CASES["signals"].made()
+    problem = Problem.from_network(model.cuda(), training, validation, device="cuda", retraining=RECIPE, cache=None)
+    result = releq_env.search(problem, budget=3, progress=False)
+    assert 0.0 < result.best.accuracy <= 1.0
+    assert next(result.network.parameters()).device.type == "cpu"

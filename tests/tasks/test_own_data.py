@@ -1,0 +1,177 @@
+"""Data of one's own, in every form that torch trains with."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from releq_env.errors import ReLeQError
+from releq_env.tasks.own_data import OwnData, own_data
+from releq_env.tasks.own_outputs import joined, parts_of
+
+INPUTS, LABELS = torch.arange(600.0).reshape(300, 2), torch.arange(300) % 3
+VALIDATION = (torch.zeros(4, 2), torch.tensor([0, 1, 2, 0]))
+
+
+class MapStyle(Dataset[tuple[Tensor, int]]):
+    def __len__(self) -> int:
+        return len(INPUTS)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return INPUTS[index], int(LABELS[index])
+
+
+class Augmented(MapStyle):
+    """Adds noise, anew at every access."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        inputs, label = super().__getitem__(index)
+        return inputs + torch.rand(()) + float(np.random.rand()), label
+
+
+class Stream(IterableDataset[tuple[Tensor, int]]):
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return zip(INPUTS, LABELS.tolist(), strict=True)
+
+
+def read(training: Any, validation: Any = VALIDATION, limit: float = 1.0, test: Any = None) -> OwnData:
+    return own_data("Own", training, validation, test, limit)[0]
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "tensors": lambda: (INPUTS, LABELS),
+    "a list": lambda: [INPUTS, LABELS],
+    "arrays": lambda: (INPUTS.numpy().astype(np.float64), LABELS.numpy().astype(np.int32)),
+    "a TensorDataset": lambda: TensorDataset(INPUTS, LABELS),
+    "a Dataset": MapStyle,
+    "a DataLoader": lambda: DataLoader(MapStyle(), batch_size=7),
+    "a DataLoader that shuffles": lambda: DataLoader(MapStyle(), batch_size=7, shuffle=True, drop_last=True),
+    "a stream": lambda: DataLoader(Stream(), batch_size=7),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_are_the_same_data(form: str) -> None:
+    data = read(FORMS[form]())
+    training, validation = data.load()
+    assert torch.equal(training.inputs, INPUTS)
+    assert torch.equal(training.targets, LABELS)
+    assert training.targets.dtype == torch.int64
+    assert len(validation.targets) == 4
+    assert data.input_shape == (2,)
+    assert data.fingerprint() == read((INPUTS, LABELS)).fingerprint()
+
+
+def test_what_augments_is_drawn_once_and_always_the_same() -> None:
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first, again = read(Augmented()), read(Augmented())
+    assert first.fingerprint() == again.fingerprint()
+    assert not torch.equal(first.load()[0].inputs, INPUTS)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_every_part_tells_data_apart() -> None:
+    def known(training: Any = (INPUTS, LABELS), validation: Any = VALIDATION) -> str:
+        return read(training, validation).fingerprint()
+
+    other = LABELS.clone()
+    other[5] = 2 - other[5]
+    assert (
+        len({known(), known((INPUTS + 1, LABELS)), known((INPUTS, other)), known(validation=(INPUTS + 2, LABELS))}) == 4
+    )
+
+
+def test_inputs_are_what_the_network_takes() -> None:
+    pixels = read((torch.full((4, 1, 2, 2), 200, dtype=torch.uint8), LABELS[:4]), (torch.zeros(1, 1, 2, 2), LABELS[:1]))
+    assert pixels.normalize(pixels.load()[0].inputs).unique().tolist() == [200.0]
+    ids = read((torch.arange(8).reshape(4, 2), LABELS[:4]), (torch.arange(2).reshape(1, 2), LABELS[:1]))
+    assert ids.normalize(ids.load()[0].inputs).dtype == torch.int64
+
+
+def test_test_data_are_a_part_of_their_own() -> None:
+    assert read((INPUTS, LABELS), test=VALIDATION).load_test().targets.tolist() == [0, 1, 2, 0]
+    with pytest.raises(ReLeQError, match="Own has no test data; give test_data="):
+        read((INPUTS, LABELS)).load_test()
+
+
+def test_pickled_data_are_the_same() -> None:
+    data = read((INPUTS, LABELS), test=VALIDATION)
+    other = pickle.loads(pickle.dumps(data))
+    assert other.fingerprint() == data.fingerprint()
+    assert torch.equal(other.load_test().inputs, VALIDATION[0])
+    assert {data: 1}[data] == 1
+
+
+class Broken(MapStyle):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        raise OSError("the disk is gone")
+
+
+class Ragged(MapStyle):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(1 + index // 256), 0
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (None, "train_data=None is not accepted; give a pair"),
+        ("digits", "train_data"),
+        ((INPUTS, LABELS[:5]), "train_data has 300 inputs and 5 targets"),
+        ((INPUTS[:0], LABELS[:0]), "train_data has 0 inputs"),
+        ((INPUTS, ["a"] * 300), "no tensor"),
+        ((INPUTS.to(torch.complex64), LABELS), "give real numbers"),
+        ((torch.zeros(9, 5), LABELS[:9]), r"validation_data has inputs of shape \(2,\).*one of train_data \(5,\)"),
+        ((INPUTS, LABELS.reshape(-1, 1)), r"targets of shape \(\), one of train_data \(2,\) and \(1,\)"),
+        (VALIDATION, "train_data and validation_data are the same"),
+        (Broken(), "train_data cannot be read .OSError: the disk is gone"),
+        (Ragged(), "the examples of train_data are not of one shape"),
+        (DataLoader(TensorDataset(INPUTS), batch_size=3), "yields batches like"),
+        (DataLoader(TensorDataset(INPUTS, LABELS, LABELS), batch_size=3), "yields batches like"),
+        ([], "train_data"),
+    ],
+    ids=range(14),
+)
+def test_what_is_no_data_is_refused_in_one_line(training: Any, message: str) -> None:
+    with pytest.raises(ReLeQError, match=message) as raised:
+        read(training)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_limit_is_that_of_all_data(form: str) -> None:
+    assert read(FORMS[form](), limit=5e-6)
+    with pytest.raises(ReLeQError, match="larger than data_limit=4e-06 GB, at train_data; give fewer"):
+        read(FORMS[form](), limit=4e-6)
+
+
+def tensors(rows: int) -> st.SearchStrategy[Tensor]:
+    shapes = st.lists(st.integers(1, 3), max_size=2)
+    kinds = st.sampled_from([torch.float32, torch.int64, torch.bool])
+    return st.tuples(shapes, kinds).map(lambda drawn: (10 * torch.randn(rows, *drawn[0])).to(drawn[1]))
+
+
+NESTS = st.recursive(
+    tensors(3),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(tuple) | st.dictionaries(st.sampled_from("abc"), inner, min_size=1)
+    ),
+    max_leaves=5,
+)
+
+
+@given(NESTS)
+def test_what_is_joined_comes_apart_again(nest: Any) -> None:
+    leaves, layout = parts_of(nest, "it")
+    again = layout.split(joined(nest, torch.float64), types=True)
+    others, same = parts_of(again, "it")
+    assert same == layout
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True))
