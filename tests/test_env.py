@@ -505,7 +505,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"quantizer": "int8"}, "quantizer 'int8'", "lsq, wrpn, dorefa"),
     ({"reward": "profit"}, "reward 'profit'", "constrained, shaped, ratio, difference, released"),
     ({"reward": None}, "reward None", "constrained"),
-    ({"cost": "watts"}, "cost 'watts'", "mean_bits, weighted_bits, energy, bitops, size"),
+    ({"cost": "watts"}, "cost 'watts'", "mean_bits, weighted_bits, energy, bitops, bit_serial, size"),
     ({"precision": "int4"}, "precision 'int4'", "auto, fp32, bf16"),
     ({"evaluate": "never"}, "evaluate 'never'", "episode, step, gain"),
     ({"evaluate": ["step"]}, "evaluate ['step']", "episode, step, gain"),

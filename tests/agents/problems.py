@@ -76,7 +76,7 @@ def bounded() -> Problem:
 
 def dear_small(layer: LayerInfo, bits: int) -> float:
     """Return a cost at which one bit is the dearest, as on a machine without instructions for it."""
-    return {1: 9.0, 2: 2.0, 3: 3.0, 4: 4.0}[bits]
+    return {1: 9.0, 2: 2.0, 3: 3.0, 4: 4.0}.get(bits, float(bits))
 
 
 def fewer_bits_dearer() -> Problem:

@@ -43,14 +43,16 @@ def test_objectives_may_be_no_number(name: str) -> None:
     assert all(map(problem.keeps_max_cost, found))
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_needs_a_fraction_of_what_chance_needs(batch: int) -> None:
     """256 assignments: chance meets the optimum after 128 on average."""
     needed = [asked(problems.four_layers(), seed, 40, batch).index(problems.NEEDED) for seed in range(2)]
     assert mean(needed) < 30
 
 
-@pytest.mark.parametrize("part", OFF)
+@pytest.mark.parametrize(
+    "part", [part if part == "all on" else pytest.param(part, marks=pytest.mark.slow) for part in OFF]
+)
 def test_it_is_a_function_of_its_seed_and_of_what_it_was_told(part: str) -> None:
     runs = [asked(problems.like_digits(), seed, 24, rounds=3, **OFF[part]) for seed in (5, 5, 6)]
     assert runs[0] == runs[1]
@@ -85,6 +87,7 @@ def test_many_layers_under_a_tight_bound(model: bool) -> None:
     assert all(problem.keeps_max_cost(each) for each in found)
 
 
+@pytest.mark.slow
 def test_learning_pays_where_a_space_is_too_large_to_guess_in() -> None:
     """Of 8**12 assignments, what the policy has learned to take promises more than what chance takes."""
 

@@ -104,7 +104,7 @@ def test_the_report_is_made_of_the_rows_alone(tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "| screen | digits | 12 |" in report
     assert "| `today` | 2 | 95.50" in report
-    assert (tmp_path / "screen-digits-lsq.png").exists()
+    assert (tmp_path / "screen-digits-lsq-1.png").exists()
 
 
 def test_rank_correlation_is_scipys():
