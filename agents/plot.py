@@ -4,6 +4,7 @@ python -m agents.plot runs/mnist
 python -m agents.plot runs/ppo_1 runs/ppo_2 runs/gp_1 --out rewards.png
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def plot(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
         if out is not None:
             raise ReLeQError(f"--out {out} is for several runs; the pictures of one go into its folder: leave it out")
         return draw_run(folders[0], runs[0])
-    if len({(run.names, run.choices, run.costs, run.reward, run.min_relative_accuracy) for run in runs}) > 1:
+    if len(set(map(_problem, runs))) > 1:
         print("these runs searched different problems: their rewards do not compare", file=sys.stderr)
     target = out or Path("rewards.png")
     if target.suffix not in (".png", ".svg", ".pdf"):
@@ -53,6 +54,13 @@ def plot(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
     with explained(target):
         figure.savefig(target, dpi=150)
     return [target]
+
+
+def _problem(run: Run) -> str:
+    """Return what rewards of two runs have to share to be compared; not the retraining seed."""
+    names = ("names", "choices", "costs", "reward", "min_relative_accuracy", "max_cost", "quantizer")
+    known = [getattr(run, name) for name in (*names, "full_precision_accuracy")]
+    return json.dumps([known, {**run.depends_on, "retrain_seed": None}], sort_keys=True)
 
 
 def _by_agent(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:

@@ -54,6 +54,7 @@ if __name__ == "__main__":  # worker processes import this file
     found.save(FOLDER)
     print(found)
     recipe = releq_env.FinalRecipe(epochs=5 if QUICK else 10, control_rates=(1e-3,))
-    print(releq_env.finalize(found, seeds=(0,), recipe=recipe, test_data=test, folder=f"{FOLDER}/final"))
-    smaller = releq_env.load_packed(f"{FOLDER}/final/network.safetensors", network())
+    final = f"{FOLDER}/final/{'-'.join(map(str, found.bitwidths))}"  # where agents.report looks for it
+    print(releq_env.finalize(found, seeds=(0,), recipe=recipe, test_data=test, folder=final))
+    smaller = releq_env.load_packed(f"{final}/network.safetensors", network())
     print("read back:", f"{(smaller(test[0]).argmax(1) == test[1]).float().mean():.2%} of the test data")

@@ -18,6 +18,7 @@ class LayerInfo:
         scales: Scale factors that the quantizer stores for it: 1 a tensor, or one a row of the weight.
         rows: First dimension of the weight where it is not n, as in transposed convolutions; 0 where it is.
         members: Of several layers, their module names.
+        parts: Of several layers, their descriptions.
     """
 
     name: str
@@ -30,8 +31,14 @@ class LayerInfo:
     scales: int = 1
     rows: int = 0
     members: tuple[str, ...] = ()
+    parts: tuple["LayerInfo", ...] = ()
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The qualified names of the modules that it stands for."""
         return self.members or (self.name,)
+
+    @property
+    def each(self) -> tuple["LayerInfo", ...]:
+        """The single layers that it stands for, where they are known: what costs are summed over."""
+        return self.parts or (self,)

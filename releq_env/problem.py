@@ -496,7 +496,8 @@ class Problem:
 
     def size_in_bytes(self, bitwidths: Sequence[int]) -> int:
         """Return the bytes of the quantized weights: codes packed, with the scales that the quantizer stores."""
-        return int(sum(COSTS["size"](layer, bits) for layer, bits in zip(self.layers, bitwidths, strict=True)))
+        pairs = zip(self.layers, bitwidths, strict=True)
+        return int(sum(COSTS["size"](each, bits) for layer, bits in pairs for each in layer.each))
 
     def uniform(self) -> list[tuple[int, ...]]:
         """Return the assignments that give all layers the same bitwidth, by rising bitwidth."""

@@ -94,7 +94,7 @@ class Growing:
         if known is not None and known.choices == self._problem.choices:
             return known.as_dict()
         if getattr(self._problem.evaluator.source, "retraining", None) is None or not images:
-            return {}
+            return {} if known is None else known.as_dict()
         print(f"measuring the sensitivities of {self._problem.num_layers} layers", file=sys.stderr, flush=True)
         return measure_sensitivities(self._problem, images=images).as_dict()
 

@@ -111,10 +111,10 @@ def verify(table: AccuracyTable, problem: Problem, entries: int, seed: int) -> V
     noise = None
     if not (same or (again == accuracy[drawn]).all()):
         noise = table.seed_noise()
-    if noise is None and not same:  # one seed: the noise of these entries, with another seed
-        other = max(table.seeds) + 1
-        differences = _measured(problem, [(bits, other) for bits, _ in records]) - again
-        noise = float(np.sqrt(np.mean(differences**2)))
+        if noise is None:  # one seed: the noise of these entries, with another seed
+            other = max(table.seeds) + 1
+            differences = _measured(problem, [(bits, other) for bits, _ in records]) - again
+            noise = float(np.sqrt(np.mean(differences**2)))
     return compare(accuracy[drawn], again, same, noise)
 
 
@@ -129,7 +129,7 @@ def check_same(before: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     )
     for each in (lasting, lasting_here):  # what a network computes is hashed to the last bit
         if isinstance(each.get("network"), Mapping):
-            each["network"] = {name: value for name, value in each["network"].items() if name != "outputs"}
+            each["network"] = {name: value for name, value in each["network"].items() if name != "computes"}
     if lasting != lasting_here:
         raise ReLeQError(f"the table was measured otherwise: {difference(lasting, lasting_here)}; build it again")
     return dict(before) == dict(here)

@@ -19,7 +19,8 @@ CostModel = Callable[[LayerInfo, int], float]
 def cost_matrix(name: str, model: CostModel, layers: Sequence[LayerInfo], choices: Choices) -> NDArray[np.float64]:
     """Return `C[layer, choice]` in the model's unit, shape `(layers, most choices)`, read-only.
 
-    A layer with fewer choices than others has its last one again to the right of them.
+    A layer with fewer choices than others has its last one again to the right of them. Layers that share a bitwidth
+    cost the sum of what each costs.
 
     Args:
         name: Of the model, for messages.
@@ -33,7 +34,10 @@ def cost_matrix(name: str, model: CostModel, layers: Sequence[LayerInfo], choice
     width = max(map(len, choices))
     costs = np.empty((len(layers), width))
     for row, layer, of_layer in zip(costs, layers, choices, strict=True):
-        row[:] = [_checked(name, layer, bits, model(layer, bits)) for bits in _padded(of_layer, width)]
+        row[:] = [
+            sum(_checked(name, each, bits, model(each, bits)) for each in layer.each)
+            for bits in _padded(of_layer, width)
+        ]
     if not costs.min(axis=1).sum() > 0:
         raise ReLeQError(
             f"cost={name!r} lets an assignment cost nothing; some layer has to cost something at any bitwidth"

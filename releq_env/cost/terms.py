@@ -39,7 +39,10 @@ class CostTerms:
         }
         # Added up as the terms are, one layer after the other, so that the dearest assignment has exactly 1.
         dearest = {name: np.add.accumulate(matrix.max(axis=1))[-1] for name, matrix in each.items()}
-        dearest |= {"average_bits": len(layers), "weighted_bits": sum(layer.weights for layer in layers)}
+        dearest |= {
+            "average_bits": sum(len(layer.modules) for layer in layers),
+            "weighted_bits": sum(layer.weights for layer in layers),
+        }
         self._table = np.stack([each[name] for name in self.names], axis=-1).reshape(-1, len(self.names))
         self._divisors = np.array([float(dearest[name]) for name in self.names])
         self._first = np.arange(len(layers)) * costs.shape[1]  # row of each layer's first choice

@@ -150,4 +150,5 @@ def _together(name: str, layers: list[LayerInfo]) -> LayerInfo:
         std=sum(layer.std * layer.weights for layer in layers) / weights,
         scales=sum(layer.scales for layer in layers),
         members=tuple(layer.name for layer in layers),
+        parts=tuple(layers),
     )

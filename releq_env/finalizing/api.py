@@ -87,12 +87,14 @@ def estimate(
 ) -> str:
     """Return in words how long `finalize` would take here: a few steps are timed, and nothing is written.
 
-    The arguments are those of `finalize`.
+    The arguments are those of `finalize`; `test` and `progress` change nothing.
 
     Raises:
         ReLeQError: As there.
     """
     teacher = arguments.pop("teacher", None)
+    for without_meaning in ("test", "progress"):
+        arguments.pop(without_meaning, None)
     subject = understood(what, bitwidths, **arguments)
     return Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher).estimate()
 

@@ -43,11 +43,12 @@ class FinalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, asked: Mapping[str, Any]) -> None:
+    def begin(self, asked: Mapping[str, Any], mend: str = "") -> None:
         """Make the folder if it is missing, and write down what is asked for, which has to be what stands there.
 
         Args:
             asked: Goes to `config.json`.
+            mend: What else to do than to give another folder, for the message.
 
         Raises:
             ReLeQError: If the folder is of something else, or cannot be written.
@@ -64,7 +65,7 @@ class FinalFolder:
             elif config != asked:
                 names = [name for name in asked if config.get(name) != asked[name]]
                 raise ReLeQError(
-                    f"{self.path} was begun with another {', '.join(names) or 'question'}; give another folder"
+                    f"{self.path} was begun with another {', '.join(names) or 'question'}; give another folder{mend}"
                 )
 
     @contextmanager

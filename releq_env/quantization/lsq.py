@@ -38,7 +38,7 @@ class LSQ(WeightQuantizer):
         super().__init__(weight, bits)
         self.n = 2 ** (bits - 1) - 1
         rows = weight.detach().flatten(1)
-        self.register_buffer("start", 2.0 * rows.abs().mean(dim=1) / self.n**0.5)
+        self.register_buffer("start", 2.0 * _starting(rows.abs().mean(dim=1)) / self.n**0.5)
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         self.gradient_scale = (rows.shape[1] * self.n) ** -0.5
 
@@ -98,7 +98,7 @@ class StackedLSQ(nn.Module):
         rows = stack.detach().flatten(2)
         levels = [2 ** (b - 1) - 1 if b > 1 else 1 for b in bits]
         roots = rows.new_tensor([n**0.5 for n in levels]).unsqueeze(1)
-        self.register_buffer("start", 2.0 * rows.abs().mean(dim=2) / roots)
+        self.register_buffer("start", 2.0 * _starting(rows.abs().mean(dim=2)) / roots)
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         scales = [(rows.shape[2] * n) ** -0.5 for n in levels]
         self.register_buffer("gradient_scale", rows.new_tensor(scales).unsqueeze(1))
@@ -190,6 +190,11 @@ class _LearnedSteps(torch.autograd.Function):
         if binary is not None:
             grad_step = grad_step.masked_fill(binary.unsqueeze(1), 0.0)  # not times 0: it may be infinite
         return inside.mul_(grad), grad_step, None, None, None
+
+
+def _starting(means: Tensor) -> Tensor:
+    """Return what steps start from: of a channel of zeros, whose step could only stay zero, the layer's mean."""
+    return torch.where(means > 0.0, means, means.mean(dim=-1, keepdim=True))
 
 
 def _mean_magnitude(weight: Tensor) -> Tensor:

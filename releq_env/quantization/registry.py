@@ -23,7 +23,8 @@ class Quantizer:
         scales: Whether it stores one scale factor a `"tensor"` or one an output `"channel"`.
         learning_rate: Of a short retraining with it.
         stacked: `(stack, bits) -> module` that does to a stack of K weights, shape `(K, n, ...)`, what
-            `build` does to each with a bitwidth of its own; or where that is. `None`: it cannot be stacked.
+            `build` does to each with a bitwidth of its own; or where that is. It has the same `own_rate` and `slower`
+            (see `WeightQuantizer`), if those are not the defaults. `None`: it cannot be stacked.
     """
 
     bitwidths: tuple[int, ...]

@@ -142,7 +142,7 @@ def accuracies(run: Run) -> list[dict[str, Any]]:
             "confirmed": each.confirmed,
             "seeds": each.accuracies,
             "spread": stdev(each.accuracies) if len(each.accuracies) > 1 else None,
-            "average_bits": fmean(each.bitwidths),
+            "average_bits": run.average_bits(each.bitwidths),
             "bytes": sum(run.layer_bytes(each.bitwidths)),
             "meets": _SHORT.get(met := verdict.meeting(each, run.min_relative_accuracy), met),
         }

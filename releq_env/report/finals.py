@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from releq_env.choices import Choices
 from releq_env.report import checks
 from releq_env.report.run import Final
 
 _MOST = 100  # results that are reported
 
 
-def read_finals(folder: Path, choices: Choices) -> tuple[Final, ...]:
+def read_finals(folder: Path) -> tuple[Final, ...]:
     """Return the results in a folder, by the assignments' names; nothing where there is no folder.
 
     Raises:
@@ -20,18 +19,21 @@ def read_finals(folder: Path, choices: Choices) -> tuple[Final, ...]:
     found = []
     for path in sorted(folder.glob("*/result.json"))[:_MOST]:
         with checks.damaged(path):
-            found.append(_final(checks.read_json(path), choices))
+            found.append(_final(checks.read_json(path)))
     return tuple(found)
 
 
-def _final(value: Mapping[str, Any], choices: Choices) -> Final:
+def _final(value: Mapping[str, Any]) -> Final:
     seeds = tuple(checks.whole(seed, "a seed") for seed in checks.sequence(value["seeds"], "seeds"))
     accuracies = checks.sequence(value["accuracies"], "accuracies", len(seeds))
     interval = value["loss_interval"]
+    # One a layer, of any bits that a quantizer has: the search may have decided groups, among other choices.
+    layers = checks.sequence(value["layers"], "layers")
+    bitwidths = checks.sequence(value["bitwidths"], "bitwidths", len(layers))
     if not seeds:
         raise ValueError("it has no seeds")
     return Final(
-        bitwidths=checks.bitwidths(value["bitwidths"], choices, "bitwidths"),
+        bitwidths=tuple(checks.whole(bits, "a bitwidth", 1, 32) for bits in bitwidths),
         measured_on=checks.text(value["measured_on"], "measured_on"),
         seeds=seeds,
         accuracies=tuple(checks.number(each, "an accuracy", 0.0, 1.0) for each in accuracies),

@@ -48,7 +48,7 @@ def read_run(folder: Path) -> Run:
             with checks.damaged(path):
                 found[name] = reader(path)
     saved = (folder / "network.safetensors").exists()
-    finals = read_finals(folder / "final", asked["choices"])
+    finals = read_finals(folder / "final")
     return Run(folder.resolve().name, **asked, **found.pop("report"), **found, saved=saved, finals=finals)
 
 
@@ -125,11 +125,13 @@ def _about(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
 def _layer(value: Mapping[str, Any]) -> LayerInfo:
     counts: dict[str, Any] = {name: checks.whole(value[name], name) for name in _COUNTS}
     members = checks.sequence(value.get("members") or [], "members")
+    parts = checks.sequence(value.get("parts") or [], "parts")
     return LayerInfo(
         name=checks.text(value["name"], "a layer's name"),
         std=checks.number(value["std"], "std"),
         rows=checks.whole(value.get("rows", 0), "rows"),
         members=tuple(checks.text(each, "a member") for each in members),
+        parts=tuple(_layer(checks.mapping(each, "a part")) for each in parts),
         **counts,
     )
 

@@ -227,7 +227,13 @@ class Run:
 
     def layer_bytes(self, bitwidths: Sequence[int]) -> list[int]:
         """Return the bytes of each layer's weights, packed, with their scales; nothing where there is no size."""
-        return [int(COSTS["size"](layer, bits)) for layer, bits in zip(self.sized, bitwidths, strict=False)]
+        pairs = zip(self.sized, bitwidths, strict=False)
+        return [int(sum(COSTS["size"](each, bits) for each in layer.each)) for layer, bits in pairs]
+
+    def average_bits(self, bitwidths: Sequence[int]) -> float:
+        """Return the mean over the layers, of which several may share a bitwidth."""
+        counts = [len(layer.modules) for layer in self.layers] if self.layers is not None else [1] * len(bitwidths)
+        return sum(count * bits for count, bits in zip(counts, bitwidths, strict=True)) / sum(counts)
 
     @property
     def float_bytes(self) -> int:

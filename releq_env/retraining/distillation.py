@@ -49,7 +49,7 @@ class Teacher:
         self._batch = batch
         self._kept: dict[object, tuple[Tensor, Tensor]] = {}
 
-    def of(self, inputs: Tensor, batches: Sequence[Tensor], key: object) -> Callable[[Tensor], Tensor]:
+    def of(self, inputs: Tensor, batches: Sequence[Tensor], key: object, keep: int = 2) -> Callable[[Tensor], Tensor]:
         """Return `indices -> outputs`, shape `(indices, ...)`, for the indices in the batches.
 
         What is returned depends on inputs and batches alone, not on what was asked for before.
@@ -57,7 +57,8 @@ class Teacher:
         Args:
             inputs: All of them, shape `(N, ...)`.
             batches: Indices into the inputs, in any order, repeats among them.
-            key: What the batches are known by; the outputs for the last two keys are kept.
+            key: What the batches are known by.
+            keep: For how many keys, the last ones, the outputs are kept.
         """
         if key not in self._kept:
             indices = torch.unique(torch.cat(list(batches)))
@@ -67,7 +68,7 @@ class Teacher:
             pieces += [
                 self._outputs(inputs[piece]) for piece in indices[self._batch :].split(self._batch) if len(piece)
             ]
-            while len(self._kept) > 1:
+            while len(self._kept) >= keep:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = indices, torch.cat(pieces)
         indices, outputs = self._kept[key]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +32,9 @@ from releq_env.tasks.pretrained import architecture
 
 FINAL_VERSION = 1
 """Raised whenever the same inputs would give another network, so that what is kept on disk is not mixed."""
+
+UNKNOWN = "of_process"
+"""What of `asked` has a mark in place of functions that cannot be told from others."""
 
 _MOST_KEPT = 2**26  # numbers of the teacher's outputs that are kept in memory
 
@@ -98,21 +102,26 @@ class FinalRetraining:
     def asked(self, bitwidths: Sequence[int] | None, rate: float, seed: int) -> dict[str, Any]:
         """Return what a retraining's result depends on, but for the machine; JSON-able.
 
-        Of a task whose data, loss or metric cannot be told from others, these are not in it.
+        Where loss, metric or quantizer cannot be told from others, a mark stands for them that no other process has.
 
         Args:
             bitwidths: One a layer, or `None` for full precision.
             rate: Learning rate.
             seed: Of order and augmentation.
         """
-        known = self.engine.fingerprint or {"task": None, "network": self.engine.pretrained.identity}
+        engine = self.engine
+        task, known = engine.task, engine.fingerprint
+        if known is None:
+            mark = _mark((task.loss, task.metric, task.distillation, QUANTIZERS[engine.quantizer]))
+            data = {"data": task.dataset.fingerprint(engine.data_root), "cache_key": task.cache_key}
+            known = {"task": data | {UNKNOWN: mark}, "network": engine.pretrained.identity}
         unused = ("control_rates", *(CONTROL_IGNORES if bitwidths is None else ()))
         return {
             "version": FINAL_VERSION,
             **{name: known[name] for name in ("task", "network")},
             "teacher": self.teacher_identity,
             "recipe": {name: value for name, value in dataclasses.asdict(self.recipe).items() if name not in unused},
-            "quantizer": None if bitwidths is None else known.get("quantizer", self.engine.quantizer),
+            "quantizer": None if bitwidths is None else known.get("quantizer", engine.quantizer),
             "bitwidths": None if bitwidths is None else [int(bits) for bits in bitwidths],
             "learning_rate": float(rate),
             "seed": int(seed),
@@ -300,6 +309,18 @@ class FinalRetraining:
                 state[name] = state[f"{layer}.parametrizations.{weight}.original"]
         network.load_state_dict({name: state[name] for name in network.state_dict()})
         return network
+
+
+def _mark(functions: tuple[Any, ...]) -> str:
+    """Return a random mark of functions, the same for the same ones; another process gives them another one."""
+    for known, mark in _MARKS:
+        if known == functions:
+            return mark
+    _MARKS.append((functions, uuid.uuid4().hex))
+    return _MARKS[-1][1]
+
+
+_MARKS: list[tuple[tuple[Any, ...], str]] = []
 
 
 def digest(asked: Mapping[str, Any]) -> str:

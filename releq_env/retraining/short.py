@@ -240,7 +240,8 @@ class ShortRetraining:
         if self.task.distilled == 0.0:
             return None
         whole = self.retrain_images >= len(data.targets)  # all inputs, whatever the seed
-        return self._teacher.of(data.inputs, batches, None if whole else (self.retrain_images, retrain_seed))
+        key = None if whole else (self.retrain_images, retrain_seed)
+        return self._teacher.of(data.inputs, batches, key, keep=max(2, len(each_seed(self.retrain_seed))))
 
     @functools.cached_property
     def _teacher(self) -> Teacher:
@@ -380,6 +381,7 @@ def _computed_sha256(quantizer: Quantizer) -> str:
         weight.requires_grad_()
         for bits in quantizer.bitwidths:
             made = quantizer.make(weight.detach().clone(), bits)
+            digest.update(repr((getattr(made, "own_rate", None), getattr(made, "slower", False))).encode())
             value = made(weight)
             tensors = [value]
             if value.requires_grad:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.problem import Problem
-from releq_env.sensitivity.registry import IMAGES, TRAINING_FREE
+from releq_env.sensitivity.registry import IMAGES, PROXIES
 from releq_env.tables import TableSource
 from releq_env.tables.sensitivities import Sensitivities, given
 
@@ -27,7 +27,7 @@ def additive_losses(
         problem: From a table the stored values are taken; those of a network are measured now, once a process. A
             source of one's own may have an attribute `sensitivities`: a row a layer, a number for each bitwidth that
             is available.
-        proxy: A name in `TRAINING_FREE`.
+        proxy: A name in `PROXIES` of one that needs no training.
         sensitivities: Numbers to take instead, a row a layer and one a choice.
         images: How many training images are looked at where they are measured.
 
@@ -40,7 +40,7 @@ def additive_losses(
     if sensitivities is not None:
         known, where = given(sensitivities, problem.choices), "sensitivities="
         return known.matrix("given", problem.choices), {"proxy": "given", "from": where, "cost": {}}
-    check_choice("proxy", proxy, TRAINING_FREE)
+    check_choice("proxy", proxy, [name for name, entry in PROXIES.items() if entry.training_free and entry.measure])
     check_whole("images", images, 1)
     source = problem.evaluator.source
     of_source = getattr(source, "sensitivities", None)

@@ -58,7 +58,27 @@ def from_cache(path: str | os.PathLike[str], problem: "Problem", seeds: Sequence
 def _single(seed: Any) -> list[int]:
     if isinstance(seed, tuple | list):
         raise ReLeQError(f"these accuracies are means over the seeds {tuple(seed)}; a table has those of single seeds")
-    return [int(seed or 0)]
+    return [int(seed)]
+
+
+def _seed_of_run(depends: dict[str, Any]) -> int:
+    if depends.get("fill") is not None:
+        raise ReLeQError("this run was over a table with fill=, and some of its accuracies were never measured")
+    if depends.get("retrain_seed", 0) is None:
+        raise ReLeQError("this run was over the means of a table's seeds; a table has accuracies of single seeds")
+    return _single(depends.get("retrain_seed", 0))[0]
+
+
+def _check_problem(path: Path, problem: "Problem", depends: Any, full_precision_accuracy: float) -> None:
+    own = problem.evaluator.source.fingerprint
+    same = math.isclose(full_precision_accuracy, problem.full_precision_accuracy, rel_tol=1e-4)
+    if same and own is not None:  # the seed is each record's own
+        here, there = json.loads(json.dumps(dict(own))) | {"retrain_seed": 0}, dict(depends or {}) | {"retrain_seed": 0}
+        same = here == there
+    if not same:
+        raise ReLeQError(
+            f"the run in {path} is not of {problem.name} as it is measured here; give its own problem, or none"
+        )
 
 
 def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int]) -> Iterator[Found]:
@@ -75,21 +95,27 @@ def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int])
                 yield Found(bitwidths, seed, found[0])
 
 
-def from_run(folder: str | os.PathLike[str]) -> tuple[list[Found], float]:
+def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -> tuple[list[Found], float]:
     """Return what a run has evaluated, and the full-precision accuracy of its network.
 
     Raises:
-        ReLeQError: If there is no run in the folder, or it is damaged.
+        ReLeQError: If there is no run in the folder, it is damaged, or not of the problem.
     """
     path = Path(folder).expanduser()
     try:
         config = json.loads((path / "config.json").read_text())
-        (seed,) = _single((config["accuracy_depends_on"] or {}).get("retrain_seed"))
+        depends = config["accuracy_depends_on"]
+        seed = _seed_of_run(depends or {})
         text = (path / "evaluations.csv").read_text()
         rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # a kill may have cut the last one
         found = [Found(tuple(map(int, row["bitwidths"].split())), seed, float(row["accuracy"])) for row in rows]
         known = zip(found, rows, strict=True)
-        return found, next(each.accuracy / float(row["relative_accuracy"]) for each, row in known if each.accuracy > 0)
+        full = next(each.accuracy / float(row["relative_accuracy"]) for each, row in known if each.accuracy > 0)
+        if problem is not None:
+            _check_problem(path, problem, depends, full)
+        return found, full
+    except ReLeQError:
+        raise
     except StopIteration:
         raise ReLeQError(f"the run in {path} has evaluated nothing yet, or nothing above 0; let it go on") from None
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:

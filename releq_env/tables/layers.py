@@ -33,4 +33,10 @@ def check_layers(layers: Sequence[LayerInfo], count: int) -> tuple[LayerInfo, ..
             raise ReLeQError(f"the layer {short(layer)} is not described by numbers from 0; see LayerInfo")
     if len({layer.name for layer in layers}) != count:
         raise ReLeQError("two layers have the same name; give each its own")
-    return tuple(replace(layer, members=tuple(layer.members)) for layer in layers)  # JSON makes lists of them
+    return tuple(replace(layer, members=tuple(layer.members), parts=_parts(layer)) for layer in layers)
+
+
+def _parts(layer: LayerInfo) -> tuple[LayerInfo, ...]:
+    """Return the layers of a group, of which JSON makes lists of dictionaries."""
+    parts = [part if isinstance(part, LayerInfo) else LayerInfo(**part) for part in layer.parts]
+    return check_layers(parts, len(layer.members)) if parts else ()

@@ -192,7 +192,7 @@ class AccuracyTable:
         Raises:
             ReLeQError: If there is no run, or it has evaluated nothing.
         """
-        found, full_precision = gather.from_run(folder)
+        found, full_precision = gather.from_run(folder, problem)
         if problem is not None:
             return cls.of_problem(problem, found)
         bitwidths, seeds, accuracy = zip(*found, strict=True)

@@ -7,6 +7,9 @@ from releq_env.errors import ReLeQError, check_whole, short
 from releq_env.tasks.task import TASKS, Task
 
 
+_LEAST_BATCH = 32
+
+
 @dataclass(frozen=True)
 class FinalRecipe:
     """A long retraining: Adam, the rates falling as a cosine to zero.
@@ -117,8 +120,11 @@ FIELDS = tuple(field.name for field in fields(FinalRecipe))
 
 
 def final_recipe(task: Task) -> FinalRecipe:
-    """Return the recipe of a task: the table's, else the plain one with the task's batches and augmentation."""
+    """Return the recipe of a task: the table's, else the plain one with the task's batches and augmentation.
+
+    Batches have at least 32 examples: those of a short retraining may be smaller only to have more steps.
+    """
     if TASKS.get(task.name) is task and task.name in FINAL_RECIPES:
         return FINAL_RECIPES[task.name]
     recipe = task.pretraining
-    return FinalRecipe(batch_size=task.retraining.batch_size, flip=recipe.flip, shift=recipe.shift)
+    return FinalRecipe(batch_size=max(_LEAST_BATCH, task.retraining.batch_size), flip=recipe.flip, shift=recipe.shift)

@@ -149,7 +149,7 @@ def own_network(
         cache_key=cache_key,
     )
     if pretraining is not None:
-        network = load_pretrained(task).network
+        network = load_pretrained(task, probes=few).network
         task = replace(task, network=Given(network))
         found = _surveyed(network, few, skip)
     accuracy = _score(task, network, validation)

@@ -25,6 +25,7 @@ from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
 from releq_env.paths import cache_folder, data_folder
 from releq_env.quantization import quantizable_layers
+from releq_env.quantization.layers import survey
 from releq_env.tasks import pretraining
 from releq_env.tasks.task import Task, top1_accuracy
 
@@ -95,7 +96,9 @@ def behaviour_sha256(network: nn.Module, input_shape: tuple[int, ...], inputs: T
     return sha.hexdigest()
 
 
-def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None) -> Pretrained:
+def load_pretrained(
+    task: Task, data_root: str | os.PathLike[str] | None = None, probes: Tensor | None = None
+) -> Pretrained:
     """Return a task's pre-trained network.
 
     Shipped weights come with the package. Others are trained on first use, with a progress bar; that
@@ -105,6 +108,7 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
     Args:
         task: The task.
         data_root: Where the data are, should they have to be hashed or trained on.
+        probes: A few inputs as the network takes them, should it not take float32 numbers of any kind.
 
     Raises:
         ReLeQError: If the weights are damaged, data are needed and missing, or the accuracy is not in (0, 1].
@@ -112,7 +116,7 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
     shipped = SHIPPED / f"{task.name}.json"
     if shipped.exists() and _is_of(shipped, task, data_root):
         return read(task, shipped, mend="reinstall releq_env")
-    identity = _identity(task, data_root)
+    identity = _identity(task, data_root, probes)
     if identity is None:
         kept = _UNKNOWN.setdefault(task, {})
         data = data_folder(data_root).absolute()
@@ -124,7 +128,7 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
             )
             network, accuracies = pretraining.pretrain(task, data_root)
             digest = hashlib.sha256(_packed(network)).hexdigest()
-            kept[data] = _described(task, network, accuracies["validation_accuracy"], digest)
+            kept[data] = _described(task, network, accuracies["validation_accuracy"], digest, probes)
         return kept[data]
     folder = cache_folder() / "weights"
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -139,14 +143,16 @@ def load_pretrained(task: Task, data_root: str | os.PathLike[str] | None = None)
         raise ReLeQError(
             f"weights cannot be kept in {folder} ({error}); point RELEQ_CACHE at a folder that can be written"
         ) from error
-    return read(task, record, mend=f"delete {record} to have them trained again")
+    return read(task, record, f"delete {record} to have them trained again", probes)
 
 
 _UNKNOWN: WeakKeyDictionary[Task, dict[Path, Pretrained]] = WeakKeyDictionary()
 """What was trained in this process for tasks whose identity is not known, by the folder of the data."""
 
 
-def _identity(task: Task, data_root: str | os.PathLike[str] | None) -> dict[str, object] | None:
+def _identity(
+    task: Task, data_root: str | os.PathLike[str] | None, probes: Tensor | None
+) -> dict[str, object] | None:
     """Return what tells a task's weights from those of another, or of the same one changed."""
     identity = task.identity(data_root)
     if identity is None:
@@ -154,7 +160,9 @@ def _identity(task: Task, data_root: str | os.PathLike[str] | None) -> dict[str,
     network = task.untrained()
     return identity | {
         "architecture": architecture(network),
-        "computes": [behaviour_sha256(network.train(mode), task.dataset.input_shape) for mode in (False, True)],
+        "computes": [
+            behaviour_sha256(network.train(mode), task.dataset.input_shape, probes) for mode in (False, True)
+        ],
         "recipe": asdict(task.pretraining),
     }
 
@@ -176,7 +184,7 @@ def _is_of(record: Path, task: Task, data_root: str | os.PathLike[str] | None) -
         return True  # damaged: reading it says so
 
 
-def read(task: Task, record: Path, mend: str) -> Pretrained:
+def read(task: Task, record: Path, mend: str, probes: Tensor | None = None) -> Pretrained:
     """Read weights and their record, checked against the record's hash."""
     path = record.with_suffix(".safetensors")
     try:
@@ -201,10 +209,12 @@ def read(task: Task, record: Path, mend: str) -> Pretrained:
         json.JSONDecodeError,
     ) as error:
         raise ReLeQError(f"the weights in {path} cannot be read ({error}); {mend}") from error
-    return _described(task, network, accuracy, digest)
+    return _described(task, network, accuracy, digest, probes)
 
 
-def _described(task: Task, network: nn.Module, accuracy: float, digest: str) -> Pretrained:
+def _described(
+    task: Task, network: nn.Module, accuracy: float, digest: str, probes: Tensor | None = None
+) -> Pretrained:
     if not 0.0 < accuracy <= 1.0:
         raise ReLeQError(
             f"the pre-trained network of {task.name} has a validation accuracy of {accuracy}, to which nothing can be "
@@ -212,7 +222,8 @@ def _described(task: Task, network: nn.Module, accuracy: float, digest: str) -> 
         )
     network.eval().requires_grad_(True)
     shape = task.dataset.input_shape
-    return Pretrained(network, quantizable_layers(network, shape), accuracy, digest, shape)
+    layers = quantizable_layers(network, shape) if probes is None else survey(network, probes[:1]).layers
+    return Pretrained(network, layers, accuracy, digest, shape)
 
 
 def write(

@@ -165,10 +165,9 @@ class Stack:
             for parameter_name, _ in layer.named_parameters(name):
                 stack = self._stacks[parameter_name]
                 factors = [rate_factor(each, getattr(quantizer, "slower", False)) for each in bits]
-                if stack.requires_grad and any(factor != 1.0 for factor in factors):
-                    # Where layers share it, by the first of them.
+                if stack.requires_grad:  # where layers share it, by the first of them
                     found.setdefault(id(stack), (stack, per_candidate(factors, stack)))
-        return list(found.values())
+        return [(stack, factors) for stack, factors in found.values() if (factors != 1.0).any()]
 
     def _stacked_parameters(self, layers: set[nn.Module]) -> tuple[dict[str, Tensor], list[str]]:
         """Return K copies of all that is trained or belongs to a quantized layer, by name; and the latter's names.

@@ -303,3 +303,13 @@ def test_supported_bitwidths() -> None:
         "wrpn": (2, 3, 4, 5, 6, 7, 8),
         "dorefa": (2, 3, 4, 5, 6, 7, 8),
     }
+
+
+def test_a_channel_of_zeros_can_learn() -> None:
+    w = random_weight(3, 8)
+    w[1] = 0.0
+    quantizer = build("lsq", 4, w)
+    assert (quantizer.step > 0).all()
+    assert (quantizer(w)[1] == 0).all()
+    w[1] = w[0]
+    assert (quantizer(w)[1] != 0).any()

@@ -99,3 +99,13 @@ def test_an_accuracy_does_not_depend_on_what_was_measured_before(live: Callable[
     for seed in (0, 2, 3):
         used.measure((3, 3, 3, 3), seed)
     assert used.measure((2, 1, 2, 3), 1)[0] == fresh
+
+
+def test_several_seeds_are_taught_once_each(live: Callable[..., Any]) -> None:
+    retraining = live(retrain_images=96, retrain_seed=(0, 1, 2))
+    kept = []
+    for _ in range(2):
+        retraining.measure((2, 2, 2, 2))
+        kept.append({key: id(outputs) for key, (_, outputs) in retraining._teacher._kept.items()})
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 3

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from releq_env.quantization import QUANTIZERS, quantize
 from releq_env.retraining.rates import parameter_groups, rate_factor
@@ -47,3 +48,24 @@ def test_adam_moves_weights_by_their_rate() -> None:
         for name, start in zip(LAYERS, before, strict=False)
     ]
     assert moved == pytest.approx([1e-3, 0.25e-3], rel=1e-2)
+
+
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.second(self.first(rows).relu())
+
+
+@pytest.mark.parametrize("assignment", [(2, 8), (8, 2)])
+def test_a_shared_weight_learns_by_the_first_of_its_layers(assignment: tuple[int, int]) -> None:
+    network = quantize(Tied(), ("first", "second"), assignment)
+    groups = parameter_groups(network, dict(zip(("first", "second"), assignment, strict=True)), 1e-3)
+    weight = network.get_submodule("first").parametrizations.weight.original
+    (rate,) = [group["lr"] for group in groups if any(parameter is weight for parameter in group["params"])]
+    assert rate == 1e-3 * rate_factor(assignment[0], slower=True)

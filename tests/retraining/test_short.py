@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.cache import Keys
 from releq_env.quantization import QUANTIZERS, Quantizer, quantizable_layers, quantize
+from releq_env.quantization.lsq import LSQ
 from releq_env.quantization.wrpn import WRPN
 from releq_env.retraining.batch_norm import recalibrate
 from releq_env.retraining.short import ShortRetraining
@@ -519,6 +520,17 @@ def test_a_quantizer_is_known_by_what_makes_it(live: Callable[..., Any], monkeyp
         monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2,), build, "tensor"))
         keys.add(Keys(live(quantizer="mine").fingerprint)((2, 2, 2, 2)))
     assert len(keys) == 6  # two are the same
+
+
+def test_a_quantizer_is_known_by_its_rates(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for changes in ({}, {"own_rate": 0.5}, {"slower": False}):
+        made = type("Mine", (LSQ,), changes)
+        monkeypatch.setitem(
+            QUANTIZERS, "mine", replace(QUANTIZERS["lsq"], build=lambda w, b, made=made: made(w, max(b, 2)))
+        )
+        keys.add(Keys(live(quantizer="mine").fingerprint)((2, 2, 2, 2)))
+    assert len(keys) == 3
 
 
 def test_a_quantizer_is_known_by_its_gradient(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

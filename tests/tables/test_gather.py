@@ -45,10 +45,10 @@ def test_what_a_cache_does_not_know(tmp_path: Path) -> None:
         AccuracyTable.from_cache(path, wide)
 
 
-def run(folder: Path, cut: str = "") -> Path:
+def run(folder: Path, cut: str = "", **depends: object) -> Path:
     """A run's folder, as far as it matters here."""
     folder.mkdir()
-    config = {"settings": {}, "accuracy_depends_on": {"retrain_seed": 3}, "versions": {}}
+    config = {"settings": {}, "accuracy_depends_on": FINGERPRINT | {"retrain_seed": 3} | depends, "versions": {}}
     (folder / "config.json").write_text(json.dumps(config))
     rows = ["2 2 4 8,0.49,0.5", "2 8 4 8,0.98,1.0"]
     (folder / "evaluations.csv").write_text("\n".join(["bitwidths,accuracy,relative_accuracy", *rows, cut]))
@@ -74,3 +74,23 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     (folder / "evaluations.csv").write_text("bitwidths,accuracy\nx,0.5\n")
     with pytest.raises(ReLeQError, match="holds no run"):
         AccuracyTable.from_run(folder)
+
+
+def test_a_run_of_another_problem(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", network="another")
+    with pytest.raises(ReLeQError, match="is not of digits as it is measured here"):
+        AccuracyTable.from_run(folder, problem(None))
+    assert len(AccuracyTable.from_run(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    ("depends", "said"),
+    [
+        ({"fill": "nearest"}, "some of its accuracies were never measured"),
+        ({"retrain_seed": None}, "over the means of a table's seeds"),
+        ({"retrain_seed": [0, 1]}, r"means over the seeds \(0, 1\)"),
+    ],
+)
+def test_what_is_no_measurement_of_one_seed(depends: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ReLeQError, match=said):
+        AccuracyTable.from_run(run(tmp_path / "run", **depends))

@@ -44,14 +44,14 @@ def test_the_statistics() -> None:
     assert (verdict.mean, verdict.standard_error) == (pytest.approx(0.0, abs=1e-12), pytest.approx(10 / np.sqrt(3)))
 
 
-BEFORE = {"engine": 3, "precision": "bf16", "network": {"weights": "a", "outputs": "b"}}
+BEFORE = {"engine": 3, "precision": "bf16", "network": {"weights": "a", "computes": "b"}}
 
 
 def test_what_may_differ_elsewhere() -> None:
     assert check_same(BEFORE, dict(BEFORE))
     assert not check_same(BEFORE, BEFORE | {"precision": "fp32", "instructions": "other"})
-    assert not check_same(BEFORE, BEFORE | {"network": {"weights": "a", "outputs": "c"}})
-    for other in ({"engine": 4}, {"network": {"weights": "z", "outputs": "b"}}, {"retrain_images": 0}):
+    assert not check_same(BEFORE, BEFORE | {"network": {"weights": "a", "computes": "c"}})
+    for other in ({"engine": 4}, {"network": {"weights": "z", "computes": "b"}}, {"retrain_images": 0}):
         with pytest.raises(
             ReLeQError, match=f"the table was measured otherwise: {next(iter(other))} .*; build it again"
         ):

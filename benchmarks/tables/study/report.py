@@ -208,38 +208,34 @@ def _ranks(found: Found, task: str, quantizer: str, number: int) -> Lines:
         lines += ["|---" * (len(budgets) + 3) + "|"]
         for recipe in recipes:
             for seed in plan.LONG_SEEDS:
-                row, counts = [], []
-                for images in budgets:
-                    jobs = {each: plan.job("short", task, quantizer, each, recipe, images, seed) for each in chosen}
-                    pairs = [
-                        (100 * measured.measured.accuracy, reference[each])
-                        for each, job in jobs.items()
-                        if (measured := found.get(job))
-                    ]
-                    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+                jobs = {
+                    each: [plan.job("short", task, quantizer, each, recipe, images, seed) for images in budgets]
+                    for each in chosen
+                }
+                whole = {each: rows for each, of in jobs.items() if all(rows := [found.get(job) for job in of])}
+                if len(whole) < 4:
+                    continue
+                after = [reference[each] for each in whole]
+                row = []
+                for images, column in zip(budgets, zip(*whole.values(), strict=True), strict=True):
+                    before = [100 * measured.measured.accuracy for measured in column if measured]
                     interval = statistics.spearman(before, after)
-                    if images:
-                        counts.append(len(pairs))
-                    row.append(
-                        f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]" if len(pairs) > 3 else ""
-                    )
+                    row.append(f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]")
                     if title == "all" and seed == plan.LONG_SEEDS[0]:
                         cells[recipe, images] = interval
-                        if pairs:
-                            below = [b - a for a, b in pairs]
-                            levels[recipe.name, images] = f"{sum(below) / len(below):.1f}, {max(below):.1f}"
+                        below = [b - a for a, b in zip(before, after, strict=True)]
+                        levels[recipe.name, images] = f"{sum(below) / len(below):.1f}, {max(below):.1f}"
                         if images == plan.IMAGES[task]:
                             scatter[recipe.name] = before, after
-                if any(counts):
-                    lines.append(f"| `{recipe.name}` | {seed} | {_range(counts)} | {' | '.join(row)} |")
+                lines.append(f"| `{recipe.name}` | {seed} | {len(whole)} | {' | '.join(row)} |")
         lines.append("")
     lines += _levels(levels, recipes, budgets)
-    drawn = {recipe.name: [cells[recipe, images] for images in budgets] for recipe in recipes}
-    drawn = {name: row for name, row in drawn.items() if not all(math.isnan(each.value) for each in row[1:])}
+    measured = [recipe for recipe in recipes if (recipe, budgets[0]) in cells]
+    drawn = {recipe.name: [cells[recipe, images] for images in budgets] for recipe in measured}
     where = f"{task}-{quantizer}-{number}.png"
     folder = found.rows.folder
     pictures.ranks(folder / f"ranks-{where}", f"{task}, {quantizer}", budgets, drawn)
-    pictures.scatter(folder / f"scatter-{where}", f"{task}, {quantizer}", {k: v for k, v in scatter.items() if v[0]})
+    pictures.scatter(folder / f"scatter-{where}", f"{task}, {quantizer}", scatter)
     pictures.front(folder / f"front-{where}", f"{task}, {quantizer}", reference, near)
     return [*lines, *(f"![]({kind}-{where})" for kind in ("ranks", "scatter", "front")), ""]
 
