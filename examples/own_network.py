@@ -15,8 +15,7 @@ from torchvision.datasets import FashionMNIST
 import releq_env
 from releq_env.tasks import PretrainingRecipe
 
-QUICK = "--quick" in sys.argv
-FOLDER = "runs/own_network"
+QUICK, FOLDER = "--quick" in sys.argv, "runs/own_network"
 
 
 class Block(nn.Module):

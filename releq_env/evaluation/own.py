@@ -5,7 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -26,10 +26,11 @@ from releq_env.retraining.probe import Found, by_recipe, find_recipe
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining, check_arguments
 from releq_env.seeds import Seed
 from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
-from releq_env.tasks.own import OwnNetwork, own_network
+from releq_env.tasks.own import FromZero, OwnNetwork, own_network, trained
+from releq_env.tasks.own_outputs import Separated
 
 _WORSE = 2e-3  # of the metric, that bf16 may cost
-_FOUND: dict[str, Found] = {}
+_FOUND: dict[tuple[Any, ...], Found] = {}
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def own_source(
         validation_data: See there.
         groups: See `grouped`.
         quantizer: A name in `releq_env.quantization.QUANTIZERS`.
-        decide: Called with the source before anything that takes time. It returns the bitwidths of each decision,
-            and the folder that a recipe is kept in, so that a resumed run has the same; `None`: in memory.
+        decide: Called with the source, not trained yet, before anything that takes time. It returns the bitwidths
+            of each decision, and the folder that a recipe is kept in, so that a resumed run has the same; `None`:
+            in memory.
         retraining: The short recipe; `None`: it is found.
         seconds: How long an evaluation may take, about, where it is found.
         retrain_seed: Seeds the order of the examples.
@@ -122,6 +124,7 @@ def own_source(
     source = grouped(LiveSource(given, parallel, workers), groups)
     choices, recipes = decide(source)
     _say(_layers_line(own, source))
+    own = trained(own, network.get("skip", ()))
     given = ShortRetraining(
         own.task, own.pretrained, quantizer, 0, retrain_seed, None, device, _precision(own, given, device, precision)
     )
@@ -181,19 +184,23 @@ def _precision(own: OwnNetwork, retraining: ShortRetraining, device: str, precis
 
 
 def _found(retraining: ShortRetraining, assignment: tuple[int, ...], seconds: float, recipes: Path | None) -> Found:
-    """Return the recipe of a network: what was found before, for the same, is found again."""
-    known = retraining.fingerprint or {}
-    task = retraining.task
-    asked: dict[str, Any] = {name: value for name, value in known.items() if name not in ("retraining", "task")}
+    """Return the recipe of a network: what was found before, for the same, is found again.
+
+    Of loss and metric without a `cache_key` their names do not tell: it is kept in memory, for the same functions.
+    """
+    known, task = retraining.fingerprint, retraining.task
+    asked: dict[str, Any] = {name: value for name, value in (known or {}).items() if name not in ("retraining", "task")}
     asked |= {"network": retraining.pretrained.identity, "data": task.dataset.fingerprint(), "seconds": float(seconds)}
     asked |= {"quantizer": retraining.quantizer, "assignment": list(assignment), "precision": str(retraining.dtype)}
-    asked |= {name: _named(getattr(task, name)) for name in ("loss", "metric", "distillation")}
+    functions = [_given(getattr(task, name)) for name in ("loss", "metric", "distillation")]
+    asked |= {"functions": list(map(_named, functions))}
     asked |= {"cache_key": task.cache_key, "rate": QUANTIZERS[retraining.quantizer].learning_rate}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    if recipes is None:
-        if key not in _FOUND:
-            _FOUND[key] = find_recipe(retraining, assignment, seconds)
-        return _FOUND[key]
+    if recipes is None or known is None:
+        kept = _FOUND if all(isinstance(each, Hashable) for each in functions) else {}
+        if (key, *functions) not in kept:
+            kept[key, *functions] = find_recipe(retraining, assignment, seconds)
+        return kept[key, *functions]
     path = recipes / f"{task.name}-{key}.json"
     try:
         recipes.mkdir(parents=True, exist_ok=True)
@@ -212,11 +219,15 @@ def _found(retraining: ShortRetraining, assignment: tuple[int, ...], seconds: fl
         ) from error
 
 
+def _given(function: Any) -> Any:
+    """Return a function as the user gave it."""
+    function = function.metric if isinstance(function, FromZero) else function
+    return function.function if isinstance(function, Separated) else function
+
+
 def _named(function: Any) -> str | None:
     if function is None:
         return None
-    function = getattr(function, "metric", getattr(function, "function", function))
-    function = getattr(function, "function", function)
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 

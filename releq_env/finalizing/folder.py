@@ -48,7 +48,7 @@ class FinalFolder:
 
         Args:
             asked: Goes to `config.json`.
-            mend: What else to do than to give another folder, for the message.
+            mend: What else to do where the task is another one, for the message.
 
         Raises:
             ReLeQError: If the folder is of something else, or cannot be written.
@@ -65,7 +65,8 @@ class FinalFolder:
             elif config != asked:
                 names = [name for name in asked if config.get(name) != asked[name]]
                 raise ReLeQError(
-                    f"{self.path} was begun with another {', '.join(names) or 'question'}; give another folder{mend}"
+                    f"{self.path} was begun with another {', '.join(names) or 'question'}; give another folder"
+                    + (mend if "task" in names else "")
                 )
 
     @contextmanager

@@ -22,12 +22,12 @@ from releq_env.finalizing.sharing import Piece, make_all
 from releq_env.finalizing.subject import Subject
 from releq_env.paths import cache_folder
 from releq_env.quantization import with_scales
-from releq_env.retraining.final import UNKNOWN, DivergedError, FinalRetraining
+from releq_env.retraining.final import DivergedError, FinalRetraining
 from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe, final_recipe
 from releq_env.tasks.own_data import is_ids
 
-_MARKED = ", or first a cache_key= to a loss or metric of one's own: without it only the same process can go on"
+_MARKED = ", and cache_key= that stands for loss and metric: without it only the process that began can go on"
 
 
 class Job:
@@ -79,7 +79,7 @@ class Job:
         """Train what is not finished, measure and write the result."""
         asked = self._final.asked(self._subject.bitwidths, self._recipe.learning_rate, 0)
         del asked["seed"]
-        self._folder.begin(asked, _MARKED if UNKNOWN in asked["task"] else "")
+        self._folder.begin(asked, _MARKED if self._task.identity(self._engine.data_root) is None else "")
         self._controls.begin()
         with Progress(self._subject.label, progress) as bar:
             pieces = self._pieces(bar)

@@ -1,7 +1,7 @@
 """What the report says of a run, ready for the template."""
 
 from collections import Counter
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
 from releq_env.errors import short

@@ -33,8 +33,7 @@ from releq_env.tasks.pretrained import architecture
 FINAL_VERSION = 1
 """Raised whenever the same inputs would give another network, so that what is kept on disk is not mixed."""
 
-UNKNOWN = "of_process"
-"""What of `asked` has a mark in place of functions that cannot be told from others."""
+_MARKS: list[tuple[tuple[Any, ...], str]] = []
 
 _MOST_KEPT = 2**26  # numbers of the teacher's outputs that are kept in memory
 
@@ -114,7 +113,7 @@ class FinalRetraining:
         if known is None:
             mark = _mark((task.loss, task.metric, task.distillation, QUANTIZERS[engine.quantizer]))
             data = {"data": task.dataset.fingerprint(engine.data_root), "cache_key": task.cache_key}
-            known = {"task": data | {UNKNOWN: mark}, "network": engine.pretrained.identity}
+            known = {"task": data | {"functions": mark}, "network": engine.pretrained.identity}
         unused = ("control_rates", *(CONTROL_IGNORES if bitwidths is None else ()))
         return {
             "version": FINAL_VERSION,
@@ -318,9 +317,6 @@ def _mark(functions: tuple[Any, ...]) -> str:
             return mark
     _MARKS.append((functions, uuid.uuid4().hex))
     return _MARKS[-1][1]
-
-
-_MARKS: list[tuple[tuple[Any, ...], str]] = []
 
 
 def digest(asked: Mapping[str, Any]) -> str:

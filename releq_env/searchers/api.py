@@ -66,7 +66,7 @@ def search(
     decision = {"cost": cost, "max_cost": max_cost, "min_relative_accuracy": min_relative_accuracy}
     decision = {name: value for name, value in decision.items() if value is not None}
     problem = _problem(problem_or_model, train_data, validation_data, decision, arguments)
-    asked = settings(method, budget, seed, batch, problem.num_layers)
+    asked = settings(method, budget, seed, batch, problem)
     if folder is None:
         found = _searched(problem, asked, None, progress)
     else:

@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `config.json` | settings, versions and everything the accuracies depend on |
+| `config.json` | settings, versions and everything the accuracies depend on, or what is known of it |
 | `evaluations.csv` | a row a distinct evaluation: what a resumed search is repeated from |
 | `best.json`, `assignment.json` | the best assignment so far; its bitwidths by module name |
 | `network.safetensors` | the quantized network, packed, once it was saved |
@@ -18,11 +18,14 @@ import json
 import math
 import platform
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from filelock import FileLock, Timeout
 
 from releq_env.errors import ReLeQError
@@ -48,14 +51,15 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
 _BEST = ("bitwidths", "reward", "accuracy", "relative_accuracy", "average_bits", "weighted_bits")
 
 
-def settings(method: str, budget: int, seed: int, batch: int, num_layers: int) -> dict[str, Any]:
+def settings(method: str, budget: int, seed: int, batch: int, problem: Problem) -> dict[str, Any]:
     """Return what was asked for, in the words of `python -m agents.train`."""
+    env, env_kwargs = _environment(problem)
     return {
         "algo": method,
-        "env": "releq_env:ReLeQ-v0",
-        "env_kwargs": {},
-        "timesteps": budget * num_layers,
-        "schedule_timesteps": budget * num_layers,
+        "env": f"releq_env:{env}",
+        "env_kwargs": env_kwargs,
+        "timesteps": budget * problem.num_layers,
+        "schedule_timesteps": budget * problem.num_layers,
         "budget": budget,
         "minutes": None,
         "seed": seed,
@@ -63,6 +67,40 @@ def settings(method: str, budget: int, seed: int, batch: int, num_layers: int) -
         "hyperparams": {},
         "written_for": 1,
     }
+
+
+def _environment(problem: Problem) -> tuple[str, dict[str, Any]]:
+    """Return the id and arguments of the environment over a problem: a built-in task's own, else the general one."""
+    task = builtin_task(problem)
+    ids = [] if task is None else [each.id for each in gym.registry.values() if each.kwargs.get("problem") == task]
+    if not ids:
+        return "ReLeQ-v0", {}
+    engine: Any = problem.evaluator.source.retraining  # type: ignore[attr-defined]  # there is one
+    given = {
+        "bitwidths": [list(map(int, of_layer)) for of_layer in problem.choices],
+        "quantizer": problem.quantizer,
+        "reward": problem.reward if isinstance(problem.reward, str) else None,
+        "cost": problem.cost,
+        "max_cost": None if problem.max_cost is None else float(problem.max_cost),
+        "min_relative_accuracy": float(problem.min_relative_accuracy),
+        "retrain_images": engine.retrain_images,
+        "retrain_seed": engine.retrain_seed,
+        "data_root": None if engine.data_root is None else str(engine.data_root),
+        "device": str(engine.device),
+        "precision": "bf16" if str(engine.dtype) == "torch.bfloat16" else "fp32",
+    }
+    return ids[0], {name: value for name, value in given.items() if value is not None}
+
+
+def builtin_task(problem: Problem) -> str | None:
+    """Return the name of the built-in task that a problem's network is of, or `None`."""
+    engine: Any = getattr(problem.evaluator.source, "retraining", None)
+    if engine is None:
+        return None
+    from releq_env.tasks import TASKS  # only now: it needs torch
+
+    name: str = engine.task.name
+    return name if TASKS.get(name) is engine.task else None
 
 
 class SearchFolder:
@@ -115,22 +153,8 @@ class SearchFolder:
         Raises:
             ReLeQError: If there is another search in the folder, or a damaged file.
         """
-        path = self.path / "config.json"
-        config = config_of(self._problem, asked)
-        if path.exists():
-            try:
-                before = json.loads(path.read_text())
-                kept = [_compared(before), _compared(json.loads(json.dumps(config)))]
-            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ReLeQError(
-                    f"{path} holds no search ({type(error).__name__}: {error}); give another folder"
-                ) from error
-            if changed := sorted(name for name in kept[0] | kept[1] if kept[0].get(name) != kept[1].get(name)):
-                raise ReLeQError(
-                    f"{self.path} holds a search with another {', '.join(changed)}; give another folder, or the same "
-                    "network, data and arguments"
-                )
-        replace_file(path, json.dumps(config, indent=2) + "\n")
+        config = checked_config(self.path, self._problem, asked)
+        replace_file(self.path / "config.json", json.dumps(config, indent=2) + "\n")
         return self._restored()
 
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
@@ -140,7 +164,7 @@ class SearchFolder:
         row = row_of(self._problem, evaluation, retrained, self._before + time.monotonic() - self._begun)
         self._take(row)
         path = self.path / "evaluations.csv"
-        text = table([row], header=not path.exists())
+        text = table([row], header=not path.exists() or not path.stat().st_size)
         with path.open("a", newline="") as file:
             file.write(text)
         self.write_best()
@@ -183,12 +207,44 @@ class SearchFolder:
         return [recorded(row) for row in self.rows.values()]
 
 
+def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` of a folder is to hold, checked against what it holds already.
+
+    Raises:
+        ReLeQError: If that is of another search, or of one that cannot be told from others.
+    """
+    file, config = path / "config.json", config_of(problem, asked)
+    if not file.exists():
+        return config
+    try:
+        before = json.loads(file.read_text())
+        kept = [_compared(before), _compared(json.loads(json.dumps(config)))]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ReLeQError(f"{file} holds no search ({type(error).__name__}: {error}); give another folder") from error
+    if changed := sorted(name for name in kept[0] | kept[1] if kept[0].get(name) != kept[1].get(name)):
+        raise ReLeQError(
+            f"{path} holds a search with another {', '.join(changed)}; give another folder, or the same "
+            "network, data and arguments"
+        )
+    rows = path / "evaluations.csv"
+    begun = rows.exists() and rows.read_bytes().count(b"\n") > 1  # it has more than the columns' names
+    if begun and _FUNCTIONS.get(str(before.get("functions"))) != _FUNCTIONS.get(str(config["functions"])):
+        raise ReLeQError(
+            f"{path} holds a search whose loss or metric cannot be told from others; give another folder, and "
+            "cache_key= a name that stands for them, so that the search can go on"
+        )
+    return config
+
+
 def config_of(problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `config.json` holds."""
     own = problem.own
+    known, functions = _known(problem)
     return {
         "settings": dict(asked),
         "accuracy_depends_on": problem.evaluator.fingerprint,
+        "known": known,
+        "functions": functions,
         "problem": {
             "layers": [layer.name for layer in problem.layers],
             "choices": [list(map(int, of_layer)) for of_layer in problem.choices],
@@ -246,10 +302,39 @@ def recorded(row: Mapping[str, Any]) -> Evaluation:
     return Evaluation(row["bitwidths"], row["accuracy"], row["relative_accuracy"], row["seconds"])
 
 
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {}
+"""Loss, metric and distillation that nothing stands for, by the name that stands for them in this process."""
+
+
+def _known(problem: Problem) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what is known of accuracies that have no fingerprint, and what names their loss and metric, or `None`."""
+    engine: Any = getattr(problem.evaluator.source, "retraining", None)
+    if problem.evaluator.fingerprint is not None or engine is None:
+        return None, None
+    task = engine.task
+    known = {
+        "network": engine.pretrained.identity,
+        "data": task.dataset.fingerprint(engine.data_root),
+        "retraining": asdict(task.retraining)
+        | {"images": engine.retrain_images, "learning_rate": engine.learning_rate},
+        "quantizer": engine.quantizer,
+        "retrain_seed": engine.retrain_seed,
+        "precision": str(engine.dtype),
+        "device": engine.device.type,
+        "modules": [list(layer.modules) for layer in problem.layers],
+    }
+    if task.identity(engine.data_root) is not None:  # it is the quantizer that cannot be told
+        return known, None
+    functions = (task.loss, task.metric, task.distillation)
+    named = next((name for name, each in _FUNCTIONS.items() if each == functions), None) or uuid.uuid4().hex
+    _FUNCTIONS[named] = functions
+    return known, named
+
+
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what has to be the same when a search goes on: the budget and the versions may change."""
-    asked = {name: config["settings"][name] for name in ("algo", "seed", "n_envs", "hyperparams")}
-    return asked | config["problem"] | (config["accuracy_depends_on"] or {})
+    asked = {name: config["settings"].get(name) for name in ("algo", "seed", "n_envs", "hyperparams")}
+    return asked | config["problem"] | (config["accuracy_depends_on"] or config.get("known") or {})
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
 from releq_env.problem import Problem
-from releq_env.searchers.folder import config_of, row_of, table, write_best
+from releq_env.searchers.folder import builtin_task, checked_config, row_of, table, write_best
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,25 +97,33 @@ class SearchResult:
         """Write the network, packed, and the files of a search, as `releq_env.searchers.folder` lists them.
 
         Args:
-            folder: Made if it is not there; other files in it stay.
+            folder: Made if it is not there; other files in it stay. That of this search, or of none.
 
         Raises:
-            ReLeQError: If something cannot be written, or as `network`.
+            ReLeQError: If there is another search in it, something cannot be written, or as `network`.
         """
         from releq_env.export.about import About  # only now: they need torch
         from releq_env.export.folder import save_model
         from releq_env.report import write_report
 
-        network, path, problem = self.network, Path(folder), self.problem
+        path, problem = Path(folder), self.problem
+        config = checked_config(path, problem, self.settings)
+        files = path / "config.json", path / "evaluations.csv"
+        if files[1].exists() and not files[0].exists():
+            raise ReLeQError(f"{files[1]} is of a search that is not known; give another folder")
+        network = self.network
         retraining = problem.evaluator.source.retraining  # type: ignore[attr-defined]  # there is a network
         inputs = retraining.load().inputs
-        about = About(None, tuple(inputs.shape[1:]), "float32" if inputs.is_floating_point() else "int64")
+        about = About(
+            builtin_task(problem), tuple(inputs.shape[1:]), "float32" if inputs.is_floating_point() else "int64"
+        )
         try:
             path.mkdir(parents=True, exist_ok=True)
             rows = [row_of(problem, each, True, 0.0) for each in self.evaluations]
-            if not (path / "evaluations.csv").exists():
-                replace_file(path / "evaluations.csv", table(rows))
-                replace_file(path / "config.json", json.dumps(config_of(problem, self.settings), indent=2) + "\n")
+            if not files[0].exists():
+                replace_file(files[0], json.dumps(config, indent=2) + "\n")
+            if not files[1].exists():
+                replace_file(files[1], table(rows))
             write_best(path, problem, row_of(problem, self.best, True, 0.0), len(rows))
             save_model(network, path, about)
         except OSError as error:

@@ -6,7 +6,6 @@ from numbers import Real
 from releq_env.errors import ReLeQError, check_whole, short
 from releq_env.tasks.task import TASKS, Task
 
-
 _LEAST_BATCH = 32
 
 

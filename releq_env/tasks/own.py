@@ -34,7 +34,7 @@ class OwnNetwork(NamedTuple):
     """
 
     task: Task
-    pretrained: Pretrained
+    pretrained: "OwnPretrained"
     left_out: dict[str, str]
 
 
@@ -76,15 +76,22 @@ class Given:
 class FromZero:
     """A metric, of which values below 0 count as 0: R2 of a network that has collapsed is negative.
 
+    It is not asked about outputs that are no numbers any more, which many metrics refuse: they count as 0.
+
     Attributes:
         metric: `(outputs, targets) -> number`.
     """
 
     metric: Callable[[Any, Any], Any]
 
-    def __call__(self, outputs: Any, targets: Any) -> float:
-        value = float(self.metric(outputs, targets))
-        return value if value > 0.0 else 0.0  # and 0 where outputs are no numbers any more
+    def __call__(self, outputs: Tensor, targets: Tensor) -> float:
+        if not outputs.isfinite().all():
+            return 0.0
+        try:
+            value = float(self.metric(outputs, targets))
+        except Exception as error:  # whatever a metric raises
+            raise ReLeQError(f"metric= fails ({type(error).__name__}: {' '.join(str(error).split())})") from error
+        return value if value > 0.0 else 0.0
 
 
 def own_network(
@@ -103,7 +110,7 @@ def own_network(
     name: str | None = None,
     data_limit: float = 4.0,
 ) -> OwnNetwork:
-    """Return a user's network as a task; it is copied, and stays as it is.
+    """Return a user's network as a task, not trained yet, see `trained`; it is copied, and stays as it is.
 
     Args:
         model: Any module that computes in float32, of one input.
@@ -115,7 +122,7 @@ def own_network(
             `None`: the share of right classes, of a classifier.
         distillation: `(outputs, full-precision outputs) -> scalar`, see `Task`.
         skip: Names of modules that stay in full precision.
-        pretraining: How the network is trained first. `None`: it is trained.
+        pretraining: How the network is to be trained first. `None`: it is trained.
         min_relative_accuracy: Accuracy constraint in (0, 1].
         cache_key: A name for loss and metric where they are not torch's, see `Task`.
         name: Of the network. Default: that of its class.
@@ -129,8 +136,8 @@ def own_network(
     data, targets = own_data(name, train_data, validation_data, test_data, data_limit)
     training, validation = data.load()
     few = data.normalize(training.inputs[:_PROBES])
-    skip = (skip,) if isinstance(skip, str) else skip
     found = _surveyed(network, few, skip)
+    _thaw(network, found)
     outputs = parts_of(found.outputs, f"what {name} returns")[1]
     _check_batches(network, few, outputs, name)
     if outputs.several:
@@ -148,24 +155,42 @@ def own_network(
         distillation=Separated(distillation, outputs, outputs) if distillation and outputs.several else distillation,
         cache_key=cache_key,
     )
-    if pretraining is not None:
-        network = load_pretrained(task, probes=few).network
-        task = replace(task, network=Given(network))
-        found = _surveyed(network, few, skip)
-    accuracy = _score(task, network, validation)
-    if not 0.0 < accuracy <= 1.0:
+    return _measured(task, network, found, few, may_be_zero=task.pretraining.epochs > 0)
+
+
+def trained(own: OwnNetwork, skip: Collection[str] = ()) -> OwnNetwork:
+    """Return a network of one's own after the training that its task's recipe says, measured anew.
+
+    Args:
+        own: As `own_network` makes it.
+        skip: See there.
+
+    Raises:
+        ReLeQError: If it cannot be trained, or its metric is not in (0, 1] then.
+    """
+    if not own.task.pretraining.epochs:
+        return own
+    network = load_pretrained(own.task, probes=own.pretrained.probes).network
+    for name, parameter in own.pretrained.network.named_parameters():
+        network.get_parameter(name).requires_grad_(parameter.requires_grad)
+    found = _surveyed(network, own.pretrained.probes, skip)
+    return _measured(replace(own.task, network=Given(network)), network, found, own.pretrained.probes)
+
+
+def _measured(task: Task, network: nn.Module, found: Survey, few: Tensor, may_be_zero: bool = False) -> OwnNetwork:
+    accuracy = _score(task, network, task.dataset.load()[1])
+    if not 0.0 < accuracy <= 1.0 and not (may_be_zero and accuracy == 0.0):
         raise ReLeQError(
-            f"metric= gives {accuracy:g} for {name} on the validation data; give one in (0, 1], larger is better: "
+            f"metric= gives {accuracy:g} for {task.name} on the validation data; give one in (0, 1], larger is better: "
             "accuracy, R2, IoU, or 1 / (1 + error)"
         )
     weights = _state_sha256(network)
-    return OwnNetwork(
-        task, OwnPretrained(network, found.layers, accuracy, weights, data.input_shape, few), found.left_out
-    )
+    shape = task.dataset.input_shape
+    return OwnNetwork(task, OwnPretrained(network, found.layers, accuracy, weights, shape, few), found.left_out)
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """Return a copy on the processor, in evaluation mode, that can be trained."""
+    """Return a copy on the processor, in evaluation mode; what is frozen in the network is so in the copy."""
     if not isinstance(model, nn.Module):
         raise ReLeQError(f"model={short(model)} is no network; give a torch.nn.Module")
     if lazy := [name for name, each in model.named_parameters() if isinstance(each, nn.UninitializedParameter)]:
@@ -181,12 +206,19 @@ def _copied(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); keep no tensors in it that "
             "are computed of its parameters"
         ) from error
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
     return network
 
 
+def _thaw(network: nn.Module, found: Survey) -> None:
+    """Let the weights of quantized layers be trained, in place: else a short retraining could not adapt to the bits."""
+    for layer in found.layers:
+        for name, parameter in network.get_submodule(layer.name).named_parameters():
+            if name.startswith(("weight", "parametrizations.weight")):
+                parameter.requires_grad_(True)
+
+
 def _surveyed(network: nn.Module, few: Tensor, skip: Collection[str]) -> Survey:
+    skip = (skip,) if isinstance(skip, str) else skip
     try:
         found = survey(network, few[:1], skip)
     except ReLeQError:
@@ -275,10 +307,7 @@ def _score(task: Task, network: nn.Module, examples: Examples) -> float:
     with torch.no_grad():
         batches = map(task.dataset.normalize, examples.inputs.split(_MEASURING_BATCH))
         outputs = torch.cat([network(batch).float() for batch in batches])
-        try:
-            return float(task.metric(outputs, examples.targets))
-        except Exception as error:  # whatever a metric raises
-            raise ReLeQError(f"metric= fails ({type(error).__name__}: {error})") from error
+        return float(task.metric(outputs, examples.targets))
 
 
 def _state_sha256(network: nn.Module) -> str:

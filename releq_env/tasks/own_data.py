@@ -1,6 +1,8 @@
 """The data of a user's own network: whatever torch trains with, read once into memory."""
 
 import contextlib
+import itertools
+import operator
 import os
 import random
 from collections.abc import Iterable, Iterator, Sized
@@ -118,8 +120,10 @@ def own_data(name: str, training: Any, validation: Any, test: Any, limit: float)
                 f"an example of {what} has inputs of shape {tuple(shape[0])} and targets of shape {tuple(shape[2])}, "
                 f"one of train_data {tuple(shapes[0][0])} and {tuple(shapes[0][2])}; give the same kind in all"
             )
-    if torch.equal(parts[0].inputs, parts[1].inputs):
-        raise ReLeQError("train_data and validation_data are the same; give validation data that is not trained on")
+    named = dict(zip(given, parts, strict=True))
+    for (first, one), (second, other) in itertools.combinations(named.items(), 2):
+        if torch.equal(one.inputs, other.inputs):
+            raise ReLeQError(f"{first} and {second} are the same; give {second.replace('_', ' ')} of its own")
     of_one = tuple(parts[0].inputs.shape[1:])
     three = (parts[0], parts[1], parts[2] if test is not None else None)
     return OwnData(name, of_one, _no_file, len(parts[1].targets), parts=three), layouts[0]
@@ -144,8 +148,8 @@ def read(data: Any, what: str, room: _Room) -> tuple[Tensor, Any]:
     """Return inputs, and targets: a tensor, or several in a tuple, list or dictionary.
 
     Args:
-        data: A pair `(inputs, targets)`, a map-style or iterable `Dataset`, or a `DataLoader`, whose order of
-            examples does not matter.
+        data: A pair `(inputs, targets)`, a map-style or iterable `Dataset`, or a `DataLoader`, of which the
+            examples that its sampler draws are read once each, in the order of its data set.
         what: What it is called, for messages.
         room: What it may take.
 
@@ -209,12 +213,29 @@ def _explained(data: Any, what: str) -> Iterator[Any]:
 
 
 def _in_order(data: Any) -> Iterable[Any]:
-    workers, collate = 0, None
-    if isinstance(data, torch_data.DataLoader):
-        if isinstance(data.dataset, torch_data.IterableDataset) or not isinstance(data.dataset, Sized):
-            return data
-        workers, collate, data = data.num_workers, data.collate_fn, data.dataset
-    return torch_data.DataLoader(data, batch_size=_BATCH, num_workers=workers, collate_fn=collate)
+    if not isinstance(data, torch_data.DataLoader):
+        return torch_data.DataLoader(data, batch_size=_BATCH)
+    chosen = _chosen(data)
+    if chosen is None:
+        return data
+    return torch_data.DataLoader(chosen, _BATCH, num_workers=data.num_workers, collate_fn=data.collate_fn)
+
+
+def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | None:
+    """Return those examples of a loader's data set that it draws from; `None`: that can only be seen by reading it."""
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(dataset, torch_data.IterableDataset) or not isinstance(dataset, Sized):
+        return None
+    if type(batches) is not torch_data.BatchSampler:
+        return None
+    sampler: Any = batches.sampler
+    plain = type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler)
+    if plain and len(sampler.data_source) == len(dataset):
+        return dataset
+    try:
+        return torch_data.Subset(dataset, sorted({operator.index(index) for index in sampler}))
+    except TypeError:  # what it draws by are no numbers
+        return None
 
 
 def _is_array(given: Any) -> bool:

@@ -150,9 +150,7 @@ _UNKNOWN: WeakKeyDictionary[Task, dict[Path, Pretrained]] = WeakKeyDictionary()
 """What was trained in this process for tasks whose identity is not known, by the folder of the data."""
 
 
-def _identity(
-    task: Task, data_root: str | os.PathLike[str] | None, probes: Tensor | None
-) -> dict[str, object] | None:
+def _identity(task: Task, data_root: str | os.PathLike[str] | None, probes: Tensor | None) -> dict[str, object] | None:
     """Return what tells a task's weights from those of another, or of the same one changed."""
     identity = task.identity(data_root)
     if identity is None:
@@ -160,9 +158,7 @@ def _identity(
     network = task.untrained()
     return identity | {
         "architecture": architecture(network),
-        "computes": [
-            behaviour_sha256(network.train(mode), task.dataset.input_shape, probes) for mode in (False, True)
-        ],
+        "computes": [behaviour_sha256(network.train(mode), task.dataset.input_shape, probes) for mode in (False, True)],
         "recipe": asdict(task.pretraining),
     }
 

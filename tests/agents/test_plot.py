@@ -1,8 +1,10 @@
 """`python -m agents.plot`: the pictures of one run again, or several runs on one axis."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +59,27 @@ def test_other_problems_are_drawn_with_a_word_of_warning(
     plot([runs[0], other], tmp_path / "both.png")
     assert "their rewards do not compare" in capsys.readouterr().err
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "warned"),
+    [
+        ("problem", {"max_cost": 0.9}, True),
+        ("problem", {"full_precision_accuracy": 0.9}, True),
+        ("about", {"quantizer": "wrpn"}, True),
+        ("accuracy_depends_on", {"task": {"data": "FashionMNIST"}}, True),
+        ("accuracy_depends_on", {"retrain_seed": 7}, False),
+    ],
+)
+def test_equal_layers_are_not_equal_problems(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, changed: Any, warned: bool
+) -> None:
+    other = Path(shutil.copytree(runs[1], tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config[part] = (config[part] or {}) | changed
+    (other / "config.json").write_text(json.dumps(config))
+    plot([runs[0], other], tmp_path / "both.png")
+    assert ("their rewards do not compare" in capsys.readouterr().err) == warned
 
 
 def test_errors_are_one_line(runs: list[Path], tmp_path: Path) -> None:

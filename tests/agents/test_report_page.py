@@ -196,7 +196,8 @@ def test_a_run_that_has_evaluated_nothing(rows: int | None, copied: Path) -> Non
 
 def test_final_retraining_is_reported(copied: Path) -> None:
     found = {
-        "bitwidths": [2, 1, 3, 2],
+        "layers": ["a", "b", "c", "d", "e"],  # of which the search has decided two as one
+        "bitwidths": [2, 1, 3, 2, 8],  # and 8 is none of its choices
         "measured_on": "test",
         "seeds": [0, 1],
         "accuracies": [0.97, 0.972],
@@ -207,16 +208,17 @@ def test_final_retraining_is_reported(copied: Path) -> None:
         "file_bytes": 10_000,
         "full_precision_bytes": 152_000,
     }
-    result = copied / "final" / "2-1-3-2" / "result.json"
+    result = copied / "final" / "2-1-3-2-8" / "result.json"
     result.parent.mkdir(parents=True)
     result.write_text(json.dumps(found))
     write_report(copied)
     (row,) = Page.read(copied / "report.html").rows["finals"][1:]
-    assert row[0] == "2 1 3 2"
+    assert row[0] == "2 1 3 2 8"
     assert row[3:] == ["97.00 %, 97.20 %", "0.40", "-0.87 to 1.67", "10,000", "15.2×"]  # noqa: RUF001
-    result.write_text(json.dumps(found | {"accuracies": [0.97]}))
-    with pytest.raises(ReLeQError, match="result.json cannot be reported"):
-        write_report(copied)
+    for wrong in ({"accuracies": [0.97]}, {"bitwidths": [2, 1, 3, 2]}, {"bitwidths": [2, 1, 3, 2, 33]}):
+        result.write_text(json.dumps(found | wrong))
+        with pytest.raises(ReLeQError, match="result.json cannot be reported"):
+            write_report(copied)
 
 
 _SETTINGS = [

@@ -1,14 +1,18 @@
 """Groups of layers that share a bitwidth, over a stand-in for the live source."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from releq_env import AccuracyTable, Problem
+from releq_env.cost import COSTS, cost_matrix, cost_model
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluator
 from releq_env.evaluation.grouped import GroupedSource, grouped
+from releq_env.layer_info import LayerInfo
 from releq_env.workers.waiting import Waiting
 from tests.fakes import DIGITS_LAYERS, FakeSource, smooth_accuracy
 
@@ -42,6 +46,39 @@ def test_a_group_has_the_sum_of_its_layers() -> None:
     assert together.scales == 96
     assert last == DIGITS_LAYERS[3]
     assert last.modules == ("fc2",)
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_a_group_costs_what_its_layers_cost(cost: str) -> None:
+    sizes = [(4, 5), (3, 300), (10, 7)]
+    layers = tuple(
+        LayerInfo(f"l{n}", n=n, c=each, k=1, weights=n * each, macs=n * each * 17, std=0.1, scales=n)
+        for n, each in sizes
+    )
+    fake: Any = FakeSource()
+    fake.layers = layers
+    single, group = (
+        Problem("fake", made.layers, choices, choices, Evaluator(made), "lsq", cost=cost)
+        for made, choices in ((fake, ((1, 3, 8),) * 3), (grouped(fake, [["l4", "l3"]]), ((1, 3, 8),) * 2))
+    )
+    assert group.terms((3, 8)) == pytest.approx(single.terms((3, 3, 8)))
+    assert group.terms((3, 8))["average_bits"] == pytest.approx(14 / 3)
+    assert group.size_in_bytes((3, 8)) == single.size_in_bytes((3, 3, 8))
+
+
+def test_costs_of_a_file_are_those_of_the_groups_layers(tmp_path: Path) -> None:
+    made = source([["conv2", "fc1"]])
+    rows = [f"{layer.name},2,{index + 1}\n" for index, layer in enumerate(DIGITS_LAYERS)]
+    (tmp_path / "costs.csv").write_text("layer,bits,cost\n" + "".join(rows))
+    model = cost_model(f"csv:{tmp_path / 'costs.csv'}")
+    assert cost_matrix("csv", model, made.layers, ((2,),) * 3).tolist() == [[1.0], [2.0 + 3.0], [4.0]]
+
+
+def test_a_group_comes_back_from_a_table(tmp_path: Path) -> None:
+    layers = source([["conv2", "fc1"]]).layers
+    table = AccuracyTable.from_records([[2, 2, 2]], [0.9], full_precision_accuracy=0.98, layers=layers)
+    table.save(tmp_path / "table.npz")
+    assert AccuracyTable.load(tmp_path / "table.npz").layers == layers
 
 
 def test_what_is_put_back_is_taken_again() -> None:

@@ -24,6 +24,7 @@ from releq_env.export import container, read_about
 from releq_env.finalizing import estimate, finalize, held_out
 from releq_env.finalizing import folder as folder_module
 from releq_env.finalizing.result import interval
+from releq_env.retraining import final as final_module
 from releq_env.retraining import final_checkpoint
 from releq_env.retraining.final import FinalRetraining
 from releq_env.tasks import TASKS, Task, load_pretrained
@@ -370,6 +371,31 @@ def test_a_folder_of_something_else_is_refused(run: Callable[..., Any]) -> None:
         run(bitwidths=(3, 3))
     with pytest.raises(ReLeQError, match="was begun with another recipe"):
         run(recipe=replace(RECIPE, epochs=3))
+
+
+@pytest.mark.filterwarnings("ignore:the weights of small are not kept")
+def test_results_of_another_metric_are_not_taken_up(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    half, quarter = (lambda outputs, targets, value=value: value for value in (0.5, 0.25))
+    first = run(small_task(metric=half))
+    assert first.control_accuracy == 0.5
+    assert run(small_task(metric=half)) == first  # goes on in the same process
+    with pytest.raises(ReLeQError, match="begun with another task; give another folder, and cache_key= that stands"):
+        run(small_task(metric=quarter))
+    monkeypatch.setattr(final_module, "_MARKS", [])  # as in another process
+    with pytest.raises(ReLeQError, match="cache_key="):
+        run(small_task(metric=half))
+    assert run(small_task(metric=half, cache_key="half"), folder=tmp_path / "keyed").control_accuracy == 0.5
+    with pytest.raises(ReLeQError, match="another task; give another folder$"):
+        run(small_task(metric=quarter, cache_key="quarter"), folder=tmp_path / "keyed")
+
+
+def test_the_estimate_takes_the_arguments_of_finalize(tmp_path: Path) -> None:
+    said = estimate(
+        small_task(), BITS, recipe=RECIPE, seeds=(0,), folder=tmp_path / "final", test=False, progress=False
+    )
+    assert "1 seed and 2 controls" in said
 
 
 def test_a_file_that_was_damaged_is_refused_or_made_again(run: Callable[..., Any], tmp_path: Path) -> None:

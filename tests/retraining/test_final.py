@@ -320,7 +320,9 @@ def test_another_task_of_that_name_has_the_plain_recipe() -> None:
     task = dataclasses.replace(
         DIGITS, retraining=RetrainingRecipe(0, batch_size=7), pretraining=PretrainingRecipe(1, shift=1)
     )
-    assert final_recipe(task) == FinalRecipe(batch_size=7, shift=1)
+    assert final_recipe(task) == FinalRecipe(batch_size=32, shift=1)  # batches of 7 are for a few steps only
+    larger = dataclasses.replace(task, retraining=RetrainingRecipe(0, batch_size=100))
+    assert final_recipe(larger).batch_size == 100
 
 
 def refused() -> Iterator[tuple[str, Any]]:

@@ -147,7 +147,9 @@ def test_damaged_files_are_refused_in_one_line(file: str, content: str, tmp_path
     searched(folder=tmp_path)
     (tmp_path / file).write_text(content)
     if file == "evaluations.csv" and "\n" not in content:  # no line is whole
-        assert len(searched(folder=tmp_path).evaluations) == 12
+        for _ in range(2):
+            assert len(searched(folder=tmp_path).evaluations) == 12
+            assert (tmp_path / file).read_text().startswith("bitwidths,accuracy,")
         return
     with pytest.raises(ReLeQError, match=file) as raised:
         searched(folder=tmp_path)
@@ -201,6 +203,37 @@ def test_a_task_by_its_name() -> None:
     assert result.problem.cost == "size"
     assert result.recipe is not None
     assert result.recipe.images == 1600
+
+
+def of_digits(**arguments: Any) -> SearchResult:
+    fixed: dict[str, Any] = {"budget": 2, "retrain_images": 0, "workers": 1, "method": "random", "progress": False}
+    return search("digits", **fixed | arguments)
+
+
+def test_two_searches_are_not_saved_in_one_folder(tmp_path: Path) -> None:
+    first = of_digits(folder=tmp_path / "run")
+    first.save(tmp_path / "run")  # beside its own evaluations
+    first.save(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.suffix != ".html"}
+    with pytest.raises(ReLeQError, match="run holds a search with another seed; give another folder"):
+        of_digits(seed=1).save(tmp_path / "run")
+    assert all((tmp_path / "run" / name).read_bytes() == content for name, content in before.items())
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(ReLeQError, match=r"evaluations.csv is of a search that is not known; give another folder"):
+        first.save(tmp_path / "run")
+
+
+def test_what_is_saved_of_a_task_says_so(tmp_path: Path) -> None:
+    from releq_env.export.__main__ import main
+    from releq_env.finalizing.subject import understood
+
+    result = of_digits(bitwidths=[2, 4], quantizer="dorefa", retrain_seed=(1, 2))
+    result.save(tmp_path)
+    main([str(tmp_path), "--output", str(tmp_path / "again.safetensors")])
+    subject = understood(str(tmp_path))
+    assert subject.bitwidths == result.bitwidths
+    engine: Any = result.problem.evaluator.source
+    assert subject.engine.fingerprint == engine.retraining.fingerprint
 
 
 def test_listeners_and_budgets_stay_as_they_were(tmp_path: Path) -> None:

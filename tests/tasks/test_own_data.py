@@ -10,7 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from releq_env.errors import ReLeQError
 from releq_env.tasks.own_data import OwnData, own_data
@@ -18,6 +27,7 @@ from releq_env.tasks.own_outputs import joined, parts_of
 
 INPUTS, LABELS = torch.arange(600.0).reshape(300, 2), torch.arange(300) % 3
 VALIDATION = (torch.zeros(4, 2), torch.tensor([0, 1, 2, 0]))
+TEST = (torch.ones(4, 2), VALIDATION[1])
 
 
 class MapStyle(Dataset[tuple[Tensor, int]]):
@@ -69,6 +79,32 @@ def test_all_forms_are_the_same_data(form: str) -> None:
     assert data.fingerprint() == read((INPUTS, LABELS)).fingerprint()
 
 
+CHOSEN = [7, 3, 250, 11]
+SAMPLED: dict[str, Callable[[], DataLoader[Any]]] = {
+    "a subset": lambda: DataLoader(MapStyle(), batch_size=3, sampler=SubsetRandomSampler(CHOSEN)),
+    "a subset by a tensor": lambda: DataLoader(MapStyle(), sampler=SubsetRandomSampler(torch.tensor(CHOSEN))),
+    "any sampler, twice each": lambda: DataLoader(MapStyle(), batch_size=3, drop_last=True, sampler=CHOSEN * 2),
+    "a subset in batches": lambda: DataLoader(
+        MapStyle(), batch_sampler=BatchSampler(SubsetRandomSampler(CHOSEN), 2, drop_last=True)
+    ),
+    "batches of its own": lambda: DataLoader(MapStyle(), batch_sampler=[[3, 7], [11, 250]]),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_only_what_a_loader_draws_is_read(name: str) -> None:
+    training = read(SAMPLED[name]()).load()[0]
+    assert torch.equal(training.inputs, INPUTS[sorted(CHOSEN)])
+    assert torch.equal(training.targets, LABELS[sorted(CHOSEN)])
+
+
+def test_plain_samplers_of_a_part_are_no_plain_ones() -> None:
+    first = DataLoader(MapStyle(), sampler=SequentialSampler(range(5)))
+    assert len(read(first).load()[0].targets) == 5
+    drawn = DataLoader(MapStyle(), sampler=RandomSampler(MapStyle(), num_samples=10))  # ten an epoch, of all
+    assert len(read(drawn).load()[0].targets) == 300
+
+
 def test_what_augments_is_drawn_once_and_always_the_same() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, again = read(Augmented()), read(Augmented())
@@ -97,16 +133,19 @@ def test_inputs_are_what_the_network_takes() -> None:
 
 
 def test_test_data_are_a_part_of_their_own() -> None:
-    assert read((INPUTS, LABELS), test=VALIDATION).load_test().targets.tolist() == [0, 1, 2, 0]
+    assert read((INPUTS, LABELS), test=TEST).load_test().targets.tolist() == [0, 1, 2, 0]
+    for part, name in ((VALIDATION, "validation_data"), ((INPUTS, LABELS), "train_data")):
+        with pytest.raises(ReLeQError, match=f"^{name} and test_data are the same; give test data of its own$"):
+            read((INPUTS, LABELS), test=part)
     with pytest.raises(ReLeQError, match="Own has no test data; give test_data="):
         read((INPUTS, LABELS)).load_test()
 
 
 def test_pickled_data_are_the_same() -> None:
-    data = read((INPUTS, LABELS), test=VALIDATION)
+    data = read((INPUTS, LABELS), test=TEST)
     other = pickle.loads(pickle.dumps(data))
     assert other.fingerprint() == data.fingerprint()
-    assert torch.equal(other.load_test().inputs, VALIDATION[0])
+    assert torch.equal(other.load_test().inputs, TEST[0])
     assert {data: 1}[data] == 1
 
 
