@@ -36,6 +36,10 @@ def alone(assignments: list[tuple[int, ...]], retrain_images: int = 64) -> list[
     return [result.accuracy for result in build(retrain_images, workers=1).evaluate_many(assignments)]
 
 
+# On a machine with much else to do actors take longer to start than they are given before this is said.
+pytestmark = pytest.mark.filterwarnings("ignore:waiting for a free")
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each, and a connection to them."""
