@@ -7,7 +7,7 @@ from releq_env.errors import ReLeQError
 
 DATA = Path(__file__).parent / "data"
 TABLES: dict[str, str] = {
-    "digits": "--task digits --bits 1-8 --seeds 0,1,2,3",
+    "digits": "--task digits --bits 1-8 --seeds 0-4",
     "mnist": "--task mnist --bits 1-8 --seeds 0,1",
     "fashion-mnist": "--task fashion-mnist --bits 1-8 --seeds 0",
     "cifar10": "--task cifar10 --bits 1,2,3,4,5,6,8 --seeds 0",
