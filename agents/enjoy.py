@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import tyro
 
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 
 
@@ -93,12 +93,8 @@ def _lines(infos: list[dict[str, Any]]) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, play, and print."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.enjoy", description=Options.__doc__)
-    try:
+    with ends_in_one_line():
         enjoy(options)
-    except (ReLeQError, gym.error.Error, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ python -m agents.finalize runs/mnist --seeds 0,1,2
 python -m agents.finalize --task mnist --bits 2,2,3,2
 """
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import tyro
 
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError, check_choice
 
 
@@ -116,13 +115,8 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, retrain, and print the result."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.finalize", description=Options.__doc__)
-    try:
+    with ends_in_one_line("stopped; the same command goes on from here"):
         finalize(options)
-    except (ReLeQError, gym.error.Error, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tyro
 
 from agents.report.files import explained
 from agents.report.plots import draw_run
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.report import Run, pictures, read_run
 
@@ -76,11 +77,9 @@ def _by_agent(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, draw, and print which files there are."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.plot", description=Options.__doc__)
-    try:
+    with ends_in_one_line():
         for path in plot(options.folders, options.out):
             print(path)
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ python -m agents.train --resume runs/mnist
 
 from typing import TYPE_CHECKING
 
-import gymnasium as gym
 import tyro
 
 from agents.run.settings import Options
-from releq_env.errors import ReLeQError
+from releq_env.command import ends_in_one_line
 
 if TYPE_CHECKING:
     from agents.run.folder import RunFolder
@@ -31,12 +30,8 @@ def train(options: Options) -> "RunFolder":
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, search, and print the result."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.train", description=Options.__doc__)
-    try:
+    with ends_in_one_line():
         train(options)
-    except (ReLeQError, gym.error.Error, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 import yaml
 
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 
 
@@ -97,12 +98,8 @@ def _range(of_name: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, tune, and print the best settings."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.tune", description=Options.__doc__)
-    try:
+    with ends_in_one_line():
         tune(options)
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import numpy as np
 from agents.algorithms.dyna.imitation import best_rows
 from agents.algorithms.dyna.model import FEATURES, AccuracyModel
 from agents.algorithms.dyna.policy import Indices, Masks, Policy, Rollouts
-from agents.algorithms.dyna.promise import Promise, clipped
+from agents.algorithms.dyna.promise import Promise
 from agents.algorithms.dyna.training import Training, update
 from releq_env.decision import Decision
 from releq_env.errors import ReLeQError, check_choice, check_fraction, check_whole
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.searchers.improvement import clipped
 from releq_env.searchers.moves import draw_unknown
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from releq_env.errors import ReLeQError
+from releq_env.command import ends_in_one_line
 from releq_env.report import write_report
 
 
@@ -26,10 +26,8 @@ class Options:
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, write the report, and print where it is."""
     options = tyro.cli(Options, args=argv, prog="python -m agents.report", description=Options.__doc__)
-    try:
+    with ends_in_one_line():
         print(write_report(options.folder, options.out))
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 
 
 if __name__ == "__main__":

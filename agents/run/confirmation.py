@@ -8,9 +8,10 @@ import sys
 import numpy as np
 
 from agents.report.summary import Candidate
-from agents.run.folder import RunFolder, recorded
+from agents.run.folder import RunFolder
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.searchers.rows import recorded
 from releq_env.seeds import each_seed
 from releq_env.workers.waiting import Assignment
 

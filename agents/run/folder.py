@@ -18,7 +18,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,20 +33,7 @@ from agents.run.settings import Settings
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
-
-COLUMNS: dict[str, Callable[[str], Any]] = {
-    "bitwidths": lambda text: tuple(map(int, text.split())),
-    "accuracy": float,
-    "relative_accuracy": float,
-    "reward": float,
-    "state_of_quantization": float,
-    "average_bits": float,
-    "weighted_bits": float,
-    "retrained": int,
-    "seconds": float,
-    "elapsed": float,
-}
-"""Of `evaluations.csv`, and how each is read. `elapsed`: seconds since the run began, as far as it was under way."""
+from releq_env.searchers.rows import BEST, COLUMNS, parsed, recorded, row_of, whole_lines
 
 _PATIENCE = 10.0  # seconds that repeating may take in any case
 
@@ -184,13 +171,10 @@ class RunFolder:
             return []
         try:
             text = table.read_text()
-            complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
-            parsed = csv.DictReader(complete.splitlines())
-            self.rows = [{name: read(row[name]) for name, read in COLUMNS.items()} for row in parsed]
+            complete = whole_lines(text)
+            self.rows = parsed(complete)
             evaluations = [recorded(row) for row in self.rows]
             for row in self.rows:
-                if not 0.0 <= row["accuracy"] <= 1.0:
-                    raise ValueError(f"accuracy {row['accuracy']} is outside [0, 1]")
                 self._consider(row)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
@@ -207,17 +191,7 @@ class RunFolder:
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
         """Record a distinct evaluation, and the best one if it is that."""
         self._go_on(evaluation.seconds if retrained else 0.0)  # nothing is left to repeat where something is new
-        terms = self._problem.terms(evaluation.bitwidths)
-        row = {
-            "bitwidths": evaluation.bitwidths,
-            "accuracy": evaluation.accuracy,
-            "relative_accuracy": evaluation.relative_accuracy,
-            "reward": self._problem.objective(evaluation),
-            **{name: terms[name] for name in ("state_of_quantization", "average_bits", "weighted_bits")},
-            "retrained": int(retrained),
-            "seconds": float(evaluation.seconds),
-            "elapsed": round(self.elapsed, 3),
-        }
+        row = row_of(self._problem, evaluation, retrained, self.elapsed)
         self.rows.append(row)
         with Table(self.path / "evaluations.csv", list(COLUMNS), anew=False) as table:
             table.write([{**row, "bitwidths": spaced(evaluation.bitwidths)}])
@@ -236,8 +210,7 @@ class RunFolder:
     def write_best(self, distinct_evaluations: int, **more: Any) -> None:
         """Write `best.json`, and `assignment.json` if the best keeps `max_cost`."""
         assert self.best is not None
-        names = ("bitwidths", "reward", "accuracy", "relative_accuracy", "average_bits", "weighted_bits")
-        best = {name: self.best[name] for name in names} | {"distinct_evaluations": distinct_evaluations} | more
+        best = {name: self.best[name] for name in BEST} | {"distinct_evaluations": distinct_evaluations} | more
         best["keeps_max_cost"] = self._problem.keeps_max_cost(best["bitwidths"])
         write_json(self.path / "best.json", best)
         if best["keeps_max_cost"]:
@@ -292,21 +265,3 @@ class Table:
         """Close the file."""
         with explained(self._path):
             self._file.close()
-
-
-def described(problem: Problem) -> dict[str, Any]:
-    """Return what of a problem the records of a run depend on, beside its accuracies; JSON-able."""
-    return {
-        "layers": [layer.name for layer in problem.layers],
-        "choices": [list(map(int, of_layer)) for of_layer in problem.choices],
-        "costs": problem.costs.tolist(),
-        "reward": problem.reward if isinstance(problem.reward, str) else None,  # a function has no name to trust
-        "max_cost": None if problem.max_cost is None else float(problem.max_cost),
-        "min_relative_accuracy": float(problem.min_relative_accuracy),
-        "full_precision_accuracy": float(problem.full_precision_accuracy),
-    }
-
-
-def recorded(row: Mapping[str, Any]) -> Evaluation:
-    """Return the evaluation that a row records."""
-    return Evaluation(row["bitwidths"], row["accuracy"], row["relative_accuracy"], row["seconds"])

@@ -14,13 +14,14 @@ from agents.report.files import explained, write, write_json
 from agents.report.plots import draw
 from agents.report.summary import summarize
 from agents.run.confirmation import confirm
-from agents.run.folder import Config, RunFolder, described
+from agents.run.folder import Config, RunFolder
 from agents.run.making import make_agent, make_env
 from agents.run.progress import RunProgress, Stopwatch
 from agents.run.settings import Options, Settings, new_settings, resumed_settings
 from releq_env import ReLeQEnv, ReLeQError, __version__
 from releq_env.evaluation import BudgetExhausted
 from releq_env.report.about import about
+from releq_env.searchers.rows import described
 
 
 def run(options: Options) -> RunFolder:

@@ -16,8 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from benchmarks.common import machine, recording
 from benchmarks.common.markdown import table
 from benchmarks.compare import schedule, suite
@@ -25,6 +23,7 @@ from benchmarks.compare.facts import facts_of
 from benchmarks.compare.pool import POOLS, import_all, make_pool
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import STEPS_AN_EVALUATION, Job, Variant
+from releq_env.command import ends_in_one_line
 from releq_env.devices import cores
 from releq_env.errors import ReLeQError
 
@@ -66,13 +65,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, or say what would be."""
     args = parser().parse_args(argv)
-    try:
+    with ends_in_one_line("stopped; the same command goes on"):
         failures = compare(args)
-    except (ReLeQError, gym.error.Error, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
     if failures:
         raise SystemExit(f"error: {failures} runs failed, see above; the others are in {args.output}")
 

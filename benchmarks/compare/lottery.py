@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.common.recording import RESULTS
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 
@@ -58,10 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of the files ALGO.jsonl")
     parser.add_argument("--output", type=Path, default=RESULTS / "lottery.csv", help="(default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
+    with ends_in_one_line():
         print(f"{collect(args.folder, args.output)} trials are in {args.output}")
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

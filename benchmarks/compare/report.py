@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.common.recording import RESULTS
 from benchmarks.compare import pictures, sections, statistics
 from benchmarks.compare.scores import Scores
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 
@@ -191,10 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
     parser.add_argument("--out", type=Path, help="folder of the page (default: RESULTS/comparison)")
     args = parser.parse_args(argv)
-    try:
+    with ends_in_one_line():
         print(write_report(args.results, args.out or args.results / "comparison"))
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

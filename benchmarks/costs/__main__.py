@@ -10,7 +10,6 @@ On this machine, one thread of the CPU, in microseconds for one forward pass. on
 import argparse
 import csv
 import io
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from torch import nn
 
 from benchmarks.common import machine
 from benchmarks.common.recording import positive
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
+from releq_env.export.named import network_named
 from releq_env.files import replace_file
 from releq_env.quantization import quantizable_layers
 from releq_env.tasks import get_task
@@ -63,10 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive, default=30, help="turns of 5 ms each; the median run counts")
     parser.add_argument("--once", action="store_true", help="dequantize when the file is loaded, not at every run")
     options = parser.parse_args(arguments)
-    try:
+    with ends_in_one_line():
         _measure(options)
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -101,14 +100,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _own(given: str, shape: Sequence[int] | None) -> tuple[nn.Module, tuple[int, ...]]:
     if not shape:
         raise ReLeQError("--model needs --input-shape, e.g. --input-shape 3 32 32")
-    try:
-        made = pkgutil.resolve_name(given)
-        made = made if isinstance(made, nn.Module) or not callable(made) else made()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ReLeQError(f"--model {given} cannot be made ({error}); give module:function") from error
-    if not isinstance(made, nn.Module):
-        raise ReLeQError(f"--model {given} gave no torch.nn.Module; return one from it")
-    return made, tuple(shape)
+    return network_named(given), tuple(shape)
 
 
 if __name__ == "__main__":

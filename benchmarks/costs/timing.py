@@ -1,6 +1,7 @@
 """How long onnxruntime takes for one layer with integer weights."""
 
 import copy
+import functools
 import statistics
 import tempfile
 import time
@@ -66,7 +67,7 @@ def runs_of(layer: nn.Module, given: Tensor, folder: Path, once: bool) -> dict[i
         plain, content = read_packed(packed, network)
         FORMATS["onnx"].writer()(Model(plain, content, about, packed), path)
         runtime = session(path, once)
-        runs[width] = lambda runtime=runtime: runtime.run(None, feed)  # type: ignore[misc]
+        runs[width] = functools.partial(runtime.run, None, feed)
     return runs
 
 

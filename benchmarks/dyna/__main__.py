@@ -19,7 +19,7 @@ from benchmarks.common.machine import processor
 from benchmarks.common.recording import RESULTS, positive
 from benchmarks.dyna.report import tables
 from benchmarks.dyna.rows import AT, Job, Rows, run
-from releq_env.errors import ReLeQError
+from releq_env.command import ends_in_one_line
 from releq_env.files import replace_file
 
 AGENTS = ("dyna_ppo", "gp", "tpe", "local", "annealing", "evolution", "random")
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = (*AGENTS, *ABLATION)
     if unknown := set(args.agents or ()) - set(known):
         raise SystemExit(f"error: --agents {min(unknown)!r} is unknown; choose from: {', '.join(known)}")
-    try:
+    with ends_in_one_line():
         rows = Rows(args.results / "runs.csv")
         missing = [job for job in jobs(args.seeds, args.budget, not args.no_ablation) if job not in rows.rows]
         missing = [job for job in missing if args.agents is None or job.agent in args.agents]
@@ -94,8 +94,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.results.mkdir(parents=True, exist_ok=True)
         replace_file(args.results / "README.md", text)
         print(text)
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

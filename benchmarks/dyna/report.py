@@ -1,6 +1,6 @@
 """The tables of the comparison, from its rows alone."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,8 @@ def _cell(rows: Sequence[Row], name: str, label: str, column: str) -> str:
     of_label = [row for row in rows if row.landscape == name and row.agent == label]
     if not of_label:
         return ""
-    values: Callable[[str], list[float]] = lambda which: [float(getattr(row, which)) for row in of_label]  # noqa: E731
-    return f"{np.mean(values(column)):.3f}, {np.mean([bool(row.found_at) for row in of_label]):.0%}"
+    score = np.mean([float(getattr(row, column)) for row in of_label])
+    return f"{score:.3f}, {np.mean([bool(row.found_at) for row in of_label]):.0%}"
 
 
 def _shown(found: Interval, digits: int = 3) -> str:

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from benchmarks.common import machine, recording
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.evaluation.live import LiveSource
@@ -264,19 +265,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     recorded |= {name: ",".join(map(str, recorded[name])) for name in ("bits", "seeds") if recorded[name]}
     command = recording.command("benchmarks.tables.build", recorded)
     of_task = ("quantizer", "retrain_images", "data_root", "cache", "device", "precision", "parallel", "workers")
-    try:
-        with held(args.out), _ended_by_sigterm():
-            problem = Problem.from_task(
-                args.task, bitwidths=args.bits, **{name: getattr(args, name) for name in of_task}
-            )
-            name, seconds = args.name or args.out.stem, 60.0 * args.save_minutes
-            growing = Growing(args.out, problem, name, command, seconds, args.sensitivity_images)
-            try:
-                growing.measure(in_random_order(problem, args.assignments), args.seeds)
-            finally:
-                problem.evaluator.close()
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from error
+    with ends_in_one_line(), held(args.out), _ended_by_sigterm():
+        problem = Problem.from_task(args.task, bitwidths=args.bits, **{name: getattr(args, name) for name in of_task})
+        name, seconds = args.name or args.out.stem, 60.0 * args.save_minutes
+        growing = Growing(args.out, problem, name, command, seconds, args.sensitivity_images)
+        try:
+            growing.measure(in_random_order(problem, args.assignments), args.seeds)
+        finally:
+            problem.evaluator.close()
     print(growing.table())
 
 

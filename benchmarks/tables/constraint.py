@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from benchmarks.common import machine
 from benchmarks.common.markdown import table as markdown
 from benchmarks.common.recording import RESULTS, positive
 from benchmarks.tables.build import held, in_random_order, numbers
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder (default: benchmarks/results/constraint)")
     args = parser.parse_args(argv)
     path = args.out / f"{args.task}-{args.quantizer}.csv"
-    try:
+    with ends_in_one_line("stopped; the same command goes on"):
         bits = args.bits or choices_of(args.task, args.quantizer)
         of_task = ("quantizer", "retrain_images", "data_root", "cache", "workers")
         problem = Problem.from_task(args.task, bitwidths=bits, **{name: getattr(args, name) for name in of_task})
@@ -246,11 +246,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 problem.evaluator.close()
                 if path.exists():
                     replace_file(args.out / "report.md", report(args.out))
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
     print(_section(Rows(path)))
 
 

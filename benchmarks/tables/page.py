@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.common.markdown import table as markdown
 from benchmarks.tables import pictures
+from releq_env.command import ends_in_one_line
 from releq_env.cost import COSTS
-from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 from releq_env.problem import Problem
 from releq_env.reward import REWARDS
@@ -209,11 +209,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("tables", nargs="+", help="names or paths")
     parser.add_argument("--out", type=Path, default=Path("docs/tables"), help="the folder (default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
+    with ends_in_one_line():
         for name in args.tables:
             print(page(AccuracyTable.load(name), args.out))
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.tables.additive import (
     spearman_at_equal_cost,
     summed,
 )
+from releq_env.command import ends_in_one_line
 from releq_env.cost import COSTS, cost_matrix
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
@@ -345,14 +346,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("tables", nargs="+", help="names or paths")
     parser.add_argument("--out", type=Path, default=Path("docs/tables"), help="the folder (default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
+    with ends_in_one_line():
         studies = [Study(AccuracyTable.load(name)) for name in args.tables]
         args.out.mkdir(parents=True, exist_ok=True)
         for study in studies:
             for write in (ranking_page, interaction_page):
                 print(write(study, args.out))
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

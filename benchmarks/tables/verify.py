@@ -20,6 +20,7 @@ from scipy import stats
 
 from benchmarks.common.markdown import table as markdown
 from benchmarks.tables.build import difference
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.problem import Problem
 from releq_env.tables import AccuracyTable
@@ -164,10 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = args.tables or [name for name in TABLES if (DATA / f"{name}.npz").exists()]
     if not names:
         raise SystemExit("error: no table comes with this version of releq_env; give the path of one")
-    try:
+    with ends_in_one_line():
         verdicts = {name: _verified(name, args) for name in names}
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from error
     print(_lines(verdicts))
     sys.exit(not all(verdict.passed for verdict in verdicts.values()))
 

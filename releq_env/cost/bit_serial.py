@@ -3,14 +3,14 @@
 from releq_env.layer_info import LayerInfo
 
 FILTERS, WINDOWS, INPUTS = 256, 16, 16
-"""What is worked on at once: 16 tiles of 16 filters; 16 places of each filter in the input; 16 products of each."""
+"""What is worked on at once: filters; places of each in the input; products of each. This model's own numbers."""
 
 
 def bit_serial(layer: LayerInfo, bits: int) -> float:
     """Return `ceil(filters / 256) * ceil(windows / 16) * ceil(weights of a filter / 16) * bits` cycles.
 
-    The arrangement is that of Stripes (Judd et al., MICRO 2016, doi 10.1109/MICRO.2016.7783722), of which the
-    execution time is proportional to the bits of what comes serially. There these are the activations; here the
+    After Stripes (Judd et al., MICRO 2016, doi 10.1109/MICRO.2016.7783722), of which the execution time is almost
+    proportional to the bits of what comes serially. There these are the activations; here the
     weights, which are what is quantized, as ReLeQ assumes of it. Windows are the places at which a filter is
     applied: `macs / weights`, 1 for a fully connected layer, of which 15 of 16 units then idle. Memory is not
     counted: it is assumed to keep up.

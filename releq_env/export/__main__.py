@@ -5,7 +5,6 @@ MODEL_DIR has the `network.safetensors` and `assignment.json` of `SearchResult.s
 """
 
 import argparse
-import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError, check_choice, short
 from releq_env.export.about import INPUT_TYPES, About
 from releq_env.export.agreement import compare
@@ -21,6 +21,7 @@ from releq_env.export.content import Content
 from releq_env.export.folder import check_assignment, packed_file
 from releq_env.export.formats import FORMATS
 from releq_env.export.model import Model
+from releq_env.export.named import network_named
 from releq_env.export.packed import read_about, read_packed
 from releq_env.tasks import TASKS, get_task
 
@@ -65,14 +66,7 @@ def _network(path: Path, about: About, given: str | None) -> tuple[nn.Module, Ab
         ReLeQError: If none is named, or what is named is none.
     """
     if given is not None:
-        try:
-            made = pkgutil.resolve_name(given)
-            made = made if isinstance(made, nn.Module) or not callable(made) else made()
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise ReLeQError(f"--model {given} cannot be made ({error}); give module:function") from error
-        if not isinstance(made, nn.Module):
-            raise ReLeQError(f"--model {given} gave {short(made)}, no torch.nn.Module; return one from it")
-        return made, about
+        return network_named(given), about
     if about.task is None:
         raise ReLeQError(f"{path} is of a network of somebody's own; give --model module:function that returns it")
     if about.task not in TASKS:
@@ -157,13 +151,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, and export."""
     options = _parser().parse_args(arguments)
-    try:
+    with ends_in_one_line():
         check_choice("format", options.format, FORMATS)
         export(options)
-    except (ReLeQError, OSError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

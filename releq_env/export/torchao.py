@@ -27,11 +27,11 @@ from releq_env.files import replace_file
 _log = logging.getLogger("torch.utils._pytree")
 _level = _log.level
 _log.setLevel(logging.ERROR)  # it has a word to say of each enumeration that torchao registers
-from torchao.prototype.safetensors.safetensors_support import (  # noqa: E402
+from torchao.prototype.safetensors.safetensors_support import (  # noqa: E402  # with its logger quiet
     flatten_tensor_state_dict,
     unflatten_tensor_state_dict,
 )
-from torchao.quantization import IntxUnpackedToInt8Tensor  # noqa: E402
+from torchao.quantization import IntxUnpackedToInt8Tensor  # noqa: E402  # likewise
 
 _log.setLevel(_level)
 

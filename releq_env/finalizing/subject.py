@@ -161,11 +161,11 @@ def _of_run(folder: Path, best: bool) -> tuple[Problem, Any]:
             "and bitwidths"
         )
     try:
-        made = gym.make(env, **kwargs)
+        made: Any = gym.make(env, **kwargs)
     except (gym.error.Error, TypeError) as error:
         raise ReLeQError(f"the environment {env} of the run in {folder} cannot be made ({error})") from error
     try:
-        return made.unwrapped.problem, bitwidths  # type: ignore[attr-defined]
+        return made.unwrapped.problem, bitwidths
     finally:
         made.close()
 

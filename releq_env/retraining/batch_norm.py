@@ -33,19 +33,21 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Estimate the statistics of all batch normalisation anew, with the weights as they are quantized now.
 
     Args:
-        network: In eval mode; its normalisation is left so.
+        network: In eval mode; its normalisation is left so, but for the statistics.
         batches: Inputs; each batch counts the same.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
         norm.train()
     for batch in batches:
         network(batch)
-    for norm in norms:
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
         norm.eval()
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from releq_env.arithmetic import pinned_arithmetic
@@ -212,11 +211,7 @@ class FinalRetraining:
         if bitwidths is not None:  # the statistics are those of other weights
             with engine.autocast():
                 recalibrate(network, map(channels_last, calibration_batches(engine.load().inputs)))
-        if self.recipe.live_batch_norm:
-            for name, module in network.named_modules():
-                if isinstance(module, _BatchNorm):  # which estimating them has changed
-                    module.momentum = plain.get_submodule(name).momentum  # type: ignore[assignment]
-        else:
+        if not self.recipe.live_batch_norm:
             whole = network
             network = _twin(whole)
             fold(network, folded)

@@ -65,7 +65,7 @@ def read(path: Path, asked: Mapping[str, Any]) -> Checkpoint | None:
             if entry["asked"] != json.loads(json.dumps(asked)):
                 return None
             history = [[float(value) for value in row] for row in entry["history"]]
-            return Checkpoint(asked, history, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return Checkpoint(asked, history, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # it cannot be iterated over
     except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise ReLeQError(
             f"{path} is damaged ({error}); delete it and start again: only this retraining begins anew"

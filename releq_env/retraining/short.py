@@ -78,6 +78,11 @@ class ShortRetraining:
         self.dtype = resolve_precision(precision, self.device)
         self._data: Data | None = None
 
+    def __copy__(self) -> "ShortRetraining":
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # data and all that was derived, unlike a copy in another process
+        return other
+
     def __getstate__(self) -> dict[str, object]:
         # A copy in another process loads its own data, and may not know of a quantizer that was registered here.
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_teacher", "_pairs")}
@@ -199,8 +204,9 @@ class ShortRetraining:
         return data
 
     def adopt(self, data: Data) -> None:
-        """Use data that another process has loaded."""
+        """Use data that another process has loaded, or others."""
         self._data = data
+        self.__dict__.pop("_teacher", None)  # it may know the outputs for others
 
     def descend(
         self,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_env.arithmetic import pinned_arithmetic
 from releq_env.retraining.distillation import distilled_loss
@@ -44,7 +43,4 @@ def retrained_network(retraining: ShortRetraining, bitwidths: Sequence[int]) -> 
                 each_seed(plain.retrain_seed)[0],
             )
         network = network.cpu().to(memory_format=torch.contiguous_format)
-    for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm):  # which estimating its statistics anew has changed
-            module.momentum = retraining.pretrained.network.get_submodule(name).momentum  # type: ignore[assignment]
     return network.eval()

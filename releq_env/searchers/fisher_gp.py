@@ -6,7 +6,8 @@ import numpy as np
 
 from releq_env.problem import Problem
 from releq_env.searchers.gaussian_process import Floats, GaussianProcess
-from releq_env.searchers.gp import GPSearch, Indices
+from releq_env.searchers.gp import GPSearch
+from releq_env.searchers.improvement import Indices
 from releq_env.sensitivity import IMAGES, additive_losses
 
 _RIDGE = 1.0  # values' worth of belief that the trend is flat

@@ -19,7 +19,7 @@ import math
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,22 +33,7 @@ from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
 from releq_env.problem import Problem
 from releq_env.report.about import about
-
-COLUMNS: dict[str, Callable[[str], Any]] = {
-    "bitwidths": lambda text: tuple(map(int, text.split())),
-    "accuracy": float,
-    "relative_accuracy": float,
-    "reward": float,
-    "state_of_quantization": float,
-    "average_bits": float,
-    "weighted_bits": float,
-    "retrained": int,
-    "seconds": float,
-    "elapsed": float,
-}
-"""Of `evaluations.csv`, and how each is read."""
-
-_BEST = ("bitwidths", "reward", "accuracy", "relative_accuracy", "average_bits", "weighted_bits")
+from releq_env.searchers.rows import BEST, COLUMNS, described, parsed, recorded, row_of, whole_lines
 
 
 def settings(method: str, budget: int, seed: int, batch: int, problem: Problem) -> dict[str, Any]:
@@ -188,12 +173,9 @@ class SearchFolder:
         if not path.exists():
             return []
         text = path.read_text()
-        complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+        complete = whole_lines(text)
         try:
-            for line in csv.DictReader(complete.splitlines()):
-                row = {name: read(line[name]) for name, read in COLUMNS.items()}
-                if not 0.0 <= row["accuracy"] <= 1.0:
-                    raise ValueError(f"accuracy {row['accuracy']} is outside [0, 1]")
+            for row in parsed(complete):
                 self._problem.check(row["bitwidths"])
                 self._take(row)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -245,35 +227,12 @@ def config_of(problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy_depends_on": problem.evaluator.fingerprint,
         "known": known,
         "functions": functions,
-        "problem": {
-            "layers": [layer.name for layer in problem.layers],
-            "choices": [list(map(int, of_layer)) for of_layer in problem.choices],
-            "costs": problem.costs.tolist(),
-            "reward": problem.reward if isinstance(problem.reward, str) else None,
-            "max_cost": None if problem.max_cost is None else float(problem.max_cost),
-            "min_relative_accuracy": float(problem.min_relative_accuracy),
-            "full_precision_accuracy": float(problem.full_precision_accuracy),
-        },
+        "problem": described(problem),
         "own": None
         if own is None
         else {"left_out": own.left_out, "found": None if own.found is None else own.found.described()},
         "about": about(problem),
         "versions": _versions(),
-    }
-
-
-def row_of(problem: Problem, evaluation: Evaluation, retrained: bool, elapsed: float) -> dict[str, Any]:
-    """Return a row of `evaluations.csv`."""
-    terms = problem.terms(evaluation.bitwidths)
-    return {
-        "bitwidths": evaluation.bitwidths,
-        "accuracy": evaluation.accuracy,
-        "relative_accuracy": evaluation.relative_accuracy,
-        "reward": problem.objective(evaluation),
-        **{name: terms[name] for name in ("state_of_quantization", "average_bits", "weighted_bits")},
-        "retrained": int(retrained),
-        "seconds": float(evaluation.seconds),
-        "elapsed": round(elapsed, 3),
     }
 
 
@@ -289,17 +248,12 @@ def table(rows: Sequence[Mapping[str, Any]], header: bool = True) -> str:
 
 def write_best(path: Path, problem: Problem, row: Mapping[str, Any], distinct_evaluations: int) -> None:
     """Write `best.json`, and `assignment.json` if the best keeps `max_cost`."""
-    best = {name: row[name] for name in _BEST} | {"distinct_evaluations": distinct_evaluations}
+    best = {name: row[name] for name in BEST} | {"distinct_evaluations": distinct_evaluations}
     best["reward"] = best["reward"] if math.isfinite(best["reward"]) else None
     best["keeps_max_cost"] = problem.keeps_max_cost(row["bitwidths"])
     replace_file(path / "best.json", json.dumps(best, indent=2) + "\n")
     if best["keeps_max_cost"]:
         replace_file(path / "assignment.json", json.dumps(problem.by_module(row["bitwidths"]), indent=2) + "\n")
-
-
-def recorded(row: Mapping[str, Any]) -> Evaluation:
-    """Return the evaluation that a row records."""
-    return Evaluation(row["bitwidths"], row["accuracy"], row["relative_accuracy"], row["seconds"])
 
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {}

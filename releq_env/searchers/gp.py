@@ -4,17 +4,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.gaussian_process import Floats, GaussianProcess
+from releq_env.searchers.improvement import LIMIT, Cells, Indices, LossScale, clipped, promise
 from releq_env.searchers.moves import neighbours
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
-
-Indices = NDArray[np.int64]
 
 _LISTED = 2**16  # of a space of up to so many assignments all are candidates; of a larger one
 _DRAWN = 500  # so many random ones
@@ -22,7 +20,6 @@ _ROUNDS, _CENTRES = 3, 10  # and the neighbours of so many of the best, then of 
 _RANDOM_STARTS = 2  # beside the uniform ones
 _GROWTH = 1.25  # of the number of values at which the model's settings are learned again
 _ABOVE, _BELOW = 16, 32  # cells of accuracy for which the objective is computed, above the constraint and below
-_LIMIT = 1e6  # what an objective is clipped to; one that is not a number counts as the negative of it
 
 
 class GPSearch:
@@ -54,13 +51,12 @@ class GPSearch:
         self._drawn = self._rows(drawn)  # and not asked for yet
         self._asked: set[Assignment] = set()
         self._told: dict[Assignment, Evaluation] = {}
-        self._best = -_LIMIT
+        self._best = -LIMIT
         self._model = GaussianProcess(problem.num_layers)
         self._learned = 0  # from so many values
         self._features = _features(problem)
-        self._scale = max(1.0 - problem.min_relative_accuracy, 0.002)
-        self._edges, self._levels = self._cells()
-        self._known: dict[float, Floats] = {}  # objectives at the levels, by State of Quantization
+        self._scale = LossScale(problem)
+        self._cells = Cells(problem, self._scale, _ABOVE, _BELOW)
 
     def ask(self, n: int) -> list[Assignment]:
         """Return up to `n` starts, or those that promise most."""
@@ -76,7 +72,7 @@ class GPSearch:
         """Take up what was measured."""
         for evaluation in evaluations:
             self._told[evaluation.bitwidths] = evaluation
-            self._best = max(self._best, _clipped(self._problem.objective(evaluation)))
+            self._best = max(self._best, clipped(self._problem.objective(evaluation)))
 
     def recommend(self) -> Assignment | None:
         """Return, of what was measured, the assignment with the best expected objective; `None` before any.
@@ -87,8 +83,7 @@ class GPSearch:
             return None
         self._model.condition(*self._values())
         rows = self._rows(self._told)
-        objectives = self._objectives(rows)
-        expected = (self._chances(*self._model.predict(self._at(rows))) * objectives).sum(axis=1)
+        _, expected = promise(self._chances(*self._model.predict(self._at(rows))), self._cells.objectives(rows), 0.0)
         return self._assignment(rows[expected.argmax()])
 
     def _promising(self, n: int) -> list[Assignment]:
@@ -125,44 +120,23 @@ class GPSearch:
 
     def _order(self, rows: Indices) -> Indices:
         """Return candidates by rising promise; those that can gain nothing are left out, unless none can."""
-        objectives = self._objectives(rows)
+        objectives = self._cells.objectives(rows)
         able = np.flatnonzero(objectives.max(axis=1) > self._best)
         able = able if len(able) else np.arange(len(rows))
         objectives = objectives[able]
         mean, variance = self._model.predict(self._at(rows[able]))
         chances = self._chances(mean, variance + self._model.noise)
-        gain = (chances * np.maximum(objectives - self._best, 0.0)).sum(axis=1)
-        return able[np.lexsort(((chances * objectives).sum(axis=1), gain))]
+        gain, expected = promise(chances, objectives, self._best)
+        return able[np.lexsort((expected, gain))]
 
     def _chances(self, mean: Floats, variance: Floats) -> Floats:
         """Return the probability of each cell of accuracy, shape `(candidates, cells)`."""
-        inner = ndtr((self._edges[1:-1] - mean[:, None]) / np.sqrt(variance)[:, None])
+        inner = ndtr((self._cells.edges[1:-1] - mean[:, None]) / np.sqrt(variance)[:, None])
         return np.diff(inner, axis=1, prepend=0.0, append=1.0)
-
-    def _objectives(self, rows: Indices) -> Floats:
-        """Return the objective of each candidate in each cell of accuracy, shape `(candidates, cells)`."""
-        if len(self._known) > _LISTED:  # a large space has new costs without end
-            self._known.clear()
-        costs, where = np.unique(self._problem.cost_terms(rows)[:, 0], return_inverse=True)
-        for q in costs.tolist():
-            if q not in self._known:
-                self._known[q] = np.array([_clipped(self._problem.value(a, q)) for a in self._levels])
-        return np.array([self._known[q] for q in costs.tolist()])[where]
-
-    def _cells(self) -> tuple[Floats, list[float]]:
-        """Return the edges of the cells of modelled loss, ascending, and the accuracies amid them."""
-        least = self._problem.min_relative_accuracy
-        highest = max(1.0 / self._problem.full_precision_accuracy, least + 0.001)
-        best, allowed, worst = self._modelled(np.array([highest, least, 0.0])).tolist()
-        edges = np.concatenate([np.linspace(best, allowed, _ABOVE + 1), np.linspace(allowed, worst, _BELOW + 1)[1:]])
-        return edges, (1.0 - self._scale * np.sinh((edges[1:] + edges[:-1]) / 2.0)).tolist()
-
-    def _modelled(self, relative_accuracies: Floats) -> Floats:
-        return np.arcsinh((1.0 - relative_accuracies) / self._scale)
 
     def _values(self) -> tuple[Floats, Floats]:
         accuracies = np.array([evaluation.relative_accuracy for evaluation in self._told.values()])
-        return self._at(self._rows(self._told)), self._modelled(accuracies)
+        return self._at(self._rows(self._told)), self._scale.modelled(accuracies)
 
     def _at(self, rows: Indices) -> Floats:
         return self._features[np.arange(self._problem.num_layers), rows]
@@ -184,7 +158,3 @@ def _features(problem: Problem) -> Floats:
     logarithms = np.log2(bits)
     logarithms -= logarithms.min()
     return 2.0 * logarithms / (logarithms.max() or 1.0)
-
-
-def _clipped(objective: float) -> float:
-    return -_LIMIT if math.isnan(objective) else min(max(objective, -_LIMIT), _LIMIT)

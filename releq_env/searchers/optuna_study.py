@@ -1,7 +1,6 @@
 """A sampler of Optuna as a searcher: its proposals are made new and kept within `max_cost`."""
 
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.searchers.improvement import clipped
 from releq_env.searchers.moves import draw_unknown, neighbours, within_max_cost
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 _PROPOSALS = 5  # so many in a row that are known are followed by a neighbour of the last one
-_LIMIT = 1e6  # what a value is clipped to; one that is not a number counts as the negative of it
 
 
 class OptunaSearch:
@@ -135,8 +134,7 @@ class OptunaSearch:
         return tuple(bits[index] for bits, index in zip(self._problem.choices, indices, strict=True))
 
     def _told(self, evaluation: Evaluation) -> list[float]:
-        known = (-_LIMIT if math.isnan(value) else value for value in self._values(evaluation))
-        return [min(max(float(value), -_LIMIT), _LIMIT) for value in known]
+        return [clipped(float(value)) for value in self._values(evaluation)]
 
 
 def _optuna() -> Any:

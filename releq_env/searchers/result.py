@@ -11,7 +11,8 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
 from releq_env.problem import Problem
-from releq_env.searchers.folder import builtin_task, checked_config, row_of, table, write_best
+from releq_env.searchers.folder import builtin_task, checked_config, table, write_best
+from releq_env.searchers.rows import row_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from releq_env.errors import ReLeQError
+from releq_env.command import ends_in_one_line
 from releq_env.tasks.pretrained import SHIPPED, write
 from releq_env.tasks.pretraining import pretrain
 from releq_env.tasks.task import TASKS, get_task
@@ -28,7 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ends_in_one_line():
         main()
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from None

@@ -1,21 +1,13 @@
 """Running the training command in tests, and reading what it leaves."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
-import pytest
-
 from agents.train import main
+from tests.failing import one_line
 
-
-def error(*args: str) -> str:
-    """Run the command, which must end with one line, and return it."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    message = str(ended.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
+error = partial(one_line, main)
 
 
 def rows(run: Path) -> list[dict[str, str]]:

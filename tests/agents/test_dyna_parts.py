@@ -146,7 +146,7 @@ def test_the_model_predicts_what_it_has_not_seen_and_knows_so() -> None:
     model = AccuracyModel(problem, ("logarithm", "step"))
     model.fit(rows[:40], accuracies[:40])
     mean, variance = model.predict(rows[40:])
-    actual = model.modelled(accuracies[40:])
+    actual = model.scale.modelled(accuracies[40:])
     assert 0.5 < model.skill <= 1.0
     assert ((mean - actual) ** 2).mean() < 0.3 * actual.var()
     assert (np.abs(mean - actual) < 3.0 * np.sqrt(variance)).mean() > 0.9
@@ -185,7 +185,7 @@ def test_a_promise_is_the_gain_times_the_chance_of_keeping_the_constraint() -> N
     others = np.random.default_rng(1).integers(8, size=(50, 4))
     gain = Promise(problem, model)(others, 0.1)[:, 0]
     q = problem.cost_terms(others)[:, 0]
-    edge = model.modelled(np.array([problem.min_relative_accuracy]))[0]
+    edge = model.scale.modelled(np.array([problem.min_relative_accuracy]))[0]
     chance = model.chances(others, np.array([-9.0, edge, 9.0]))[:, 0]
     assert gain == pytest.approx(chance * np.maximum(1.0 - q**0.2 - 0.1, 0.0), abs=1e-9)
 

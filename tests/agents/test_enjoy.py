@@ -5,6 +5,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from agents.enjoy import Options, enjoy, main
 from agents.train import main as train
 from tests.agents.problems import arguments
+from tests.failing import one_line
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-def failing(*args: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    message = str(ended.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
+failing = partial(one_line, main)
 
 
 @pytest.mark.parametrize("algo", ["ppo", "recurrent_ppo", "maskable_ppo", "dqn", "ddpg"])

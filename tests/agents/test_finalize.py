@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,12 @@ import pytest
 from agents.finalize import main
 from agents.train import main as train
 from tests.conftest import ROOT
+from tests.failing import one_line
 
 QUICK = ["--recipe", "epochs=1", "batch_size=200", "control_rates=[0.001]"]
 
 
-def error(*args: str) -> str:
-    """Run the command, which must end with one line, and return it."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(args))
-    message = str(ended.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
+error = partial(one_line, main)
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.run.folder import RunFolder, recorded
+from agents.run.folder import RunFolder
 from agents.train import main
 from releq_env import Problem
 from releq_env.evaluation import Evaluation
+from releq_env.searchers.rows import recorded
 from tests.agents import problems
 from tests.agents.commands import error, rows
 from tests.agents.problems import arguments

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from benchmarks.compare.results import COLUMNS, Results
 from releq_env.errors import ReLeQError
 from releq_env.tables import AccuracyTable
 from tests.benchmarks.compared import small_table
+from tests.failing import one_line
 from tests.house.floors import ROOT
 
 
@@ -37,13 +39,7 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
-def error(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    message = str(ended.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message
+error = partial(one_line, main)
 
 
 @pytest.fixture(scope="module")

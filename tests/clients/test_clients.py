@@ -11,6 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
 SCRIPTS = dict(re.findall(r"^## ([^\n]*)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", SCRIPTS)
 def test_its_lines_run(client: str, python: Callable[..., str]) -> None:
     for library in re.findall(r"^(?:from|import) (\w+)", SCRIPTS[client], re.MULTILINE):

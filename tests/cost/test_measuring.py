@@ -43,7 +43,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "--model needs --input-shape" in refused("--model", "torch.nn:Flatten", *out)
     shape = ("--input-shape", "3")
     assert "cannot be made (No module named 'nowhere')" in refused("--model", "nowhere:x", *shape, *out)
-    assert "gave no torch.nn.Module" in refused("--model", "tests.cost.test_measuring:LAYER", *shape, *out)
+    assert "no torch.nn.Module" in refused("--model", "tests.cost.test_measuring:LAYER", *shape, *out)
     assert "has no quantizable layer" in refused("--model", "torch.nn:Flatten", *shape, *out)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "benchmarks.costs.timing", raising=False)

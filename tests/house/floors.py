@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "releq_env.files",
         "releq_env.lazy",
         "releq_env.seeds",
+        "releq_env.command",
         "releq_env.choices",
         "releq_env.cost",
         "releq_env.reward",

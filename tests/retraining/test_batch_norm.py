@@ -36,6 +36,7 @@ def test_statistics_are_those_of_the_quantized_network() -> None:
     torch.testing.assert_close(norms(network)[0].running_mean, first.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(norms(network)[0].running_var, first.var(dim=(0, 2, 3)))
     assert not any(norm.training for norm in norms(network))
+    assert [norm.momentum for norm in norms(network)] == [norm.momentum for norm in norms(SVHN8())]
 
 
 def test_batches_count_the_same() -> None:

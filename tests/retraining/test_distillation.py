@@ -109,3 +109,13 @@ def test_several_seeds_are_taught_once_each(live: Callable[..., Any]) -> None:
         kept.append({key: id(outputs) for key, (_, outputs) in retraining._teacher._kept.items()})
     assert kept[0] == kept[1]
     assert len(kept[0]) == 3
+
+
+def test_with_another_seed_nothing_is_derived_again(live: Callable[..., Any]) -> None:
+    first = live(retrain_images=3200)  # more than there are: the outputs for all of them serve every seed
+    accuracy = first.measure((2, 2, 2, 2), 1)[0]
+    other = first.reseeded(1)
+    assert other.measure((2, 2, 2, 2))[0] == accuracy
+    assert other.load() is first.load()
+    assert other._teacher is first._teacher
+    assert len(first._teacher._kept) == 1

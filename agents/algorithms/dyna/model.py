@@ -4,14 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from releq_env.problem import Problem
-from releq_env.searchers.gaussian_process import GaussianProcess
-
-Indices = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from releq_env.searchers.gaussian_process import Floats, GaussianProcess
+from releq_env.searchers.improvement import Indices, LossScale
 
 _FOLDS = 5  # of the cross-validation
 _LEAST = 4  # evaluations below which nothing is fitted
@@ -31,13 +28,14 @@ class AccuracyModel:
         members: Names in `FEATURES`.
 
     Attributes:
+        scale: On which losses are modelled.
         skill: Share of the variance of what was left out that is predicted in cross-validation, at most 1; 0 is no
             better than the mean of the rest.
     """
 
     def __init__(self, problem: Problem, members: Sequence[str]) -> None:
         self.skill = -math.inf
-        self._scale = max(1.0 - problem.min_relative_accuracy, 0.002)
+        self.scale = LossScale(problem)
         self._columns = np.arange(problem.num_layers)
         bits = _bits(problem)
         self._features = [_scaled(FEATURES[name](bits)) for name in members]
@@ -49,7 +47,7 @@ class AccuracyModel:
 
     def fit(self, rows: Indices, relative_accuracies: Floats) -> None:
         """Take up all evaluations, instead of those taken up before."""
-        self._rows, self._values = rows, self.modelled(relative_accuracies)
+        self._rows, self._values = rows, self.scale.modelled(relative_accuracies)
         if len(rows) < _LEAST:
             return
         if len(rows) >= _GROWTH * self._learned:
@@ -85,16 +83,6 @@ class AccuracyModel:
         z = (edges[1:-1] - means[:, :, None]) / np.sqrt(variances)[:, :, None]
         inner = np.tensordot(self._shares, ndtr(z), axes=1)
         return np.diff(inner, axis=1, prepend=0.0, append=1.0)
-
-    def modelled(self, relative_accuracies: Floats) -> Floats:
-        """Return the loss, as it is modelled, of relative accuracies."""
-        loss: Floats = np.arcsinh((1.0 - relative_accuracies) / self._scale)
-        return loss
-
-    def relative_accuracies(self, modelled: Floats) -> Floats:
-        """Return the inverse of `modelled`."""
-        accuracies: Floats = 1.0 - self._scale * np.sinh(modelled)
-        return accuracies
 
     def _members_predict(self, rows: Indices) -> tuple[Floats, Floats]:
         """Return means and variances, shape `(members, rows)`."""

@@ -18,7 +18,7 @@ from benchmarks.tables.study.recipes import Recipe
 from benchmarks.tables.study.report import write_report
 from benchmarks.tables.study.rows import Row, Rows
 from benchmarks.tables.study.training import Retrainer, place
-from releq_env.errors import ReLeQError
+from releq_env.command import ends_in_one_line
 
 
 def run(confirm: list[Recipe], seeds: range) -> None:
@@ -89,7 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ends_in_one_line():
         main()
-    except ReLeQError as error:
-        raise SystemExit(f"error: {error}") from None
