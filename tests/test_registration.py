@@ -231,7 +231,7 @@ def test_the_documentation_has_gymnasiums_sections() -> None:
     ]
 
 
-@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("start_method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_subprocesses(start_method: str, tmp_path: Any) -> None:
     kwargs = {"retrain_images": 64, "cache": str(tmp_path / "cache.sqlite")}
     env = make_vec_env(

@@ -151,6 +151,7 @@ def settled(seed: int) -> tuple[float, float]:
     return progress.met, float(rewards[0])
 
 
+@pytest.mark.slow
 def test_ppo_settles_near_the_optimum() -> None:
     """Over several seeds: what one of them does hangs on the rounding of the processor."""
     met, ended = zip(*(settled(seed) for seed in range(5)), strict=True)

@@ -150,6 +150,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert len(rows(run)) == 4**4
 
 
+@pytest.mark.slow
 def test_two_runs_begun_with_one_folder_do_not_mix(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with (
@@ -168,7 +169,7 @@ def test_two_runs_begun_with_one_folder_do_not_mix(tmp_path: Path) -> None:
 DIGITS = ["--seed", "2", "--n-envs", "2", "--workers", "1", "--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4]"]
 
 
-IN_SHORT = ("ppo", "dqn", "sac", "dyna_ppo", "random", "local", "gp", "tpe")
+IN_SHORT = ("ppo", "dqn", "dyna_ppo", "local", "gp", "tpe")
 """One of each family; the others of a family differ in what does not touch resuming."""
 
 

@@ -83,6 +83,7 @@ def test_a_task_takes_it_by_name(tmp_path: Path) -> None:
     assert env.unwrapped.problem.state_of_quantization((1, 1, 1, 1)) == pytest.approx(2 / 9)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path) -> None:
     names = ("conv1", "conv2", "fc1", "fc2")
     cost = file(tmp_path / "c.csv", {(name, bits): bits**2 for name in names for bits in range(1, 9)})

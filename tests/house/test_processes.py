@@ -116,6 +116,7 @@ def test_forked_environments_after_torch_was_used_with_several_threads(tmp_path:
     assert run(tmp_path, AFTER_USE) == ["True", "True"]
 
 
+@pytest.mark.slow
 def test_forked_environments_of_a_problem_that_has_workers_and_a_cache(tmp_path: Path) -> None:
     # The children measured 5 and 6 bits first: those are found in the file.
     lines = run(tmp_path, SHARED, str(tmp_path / "evaluations.sqlite"))

@@ -108,6 +108,7 @@ def test_a_second_death_names_the_assignment_and_harms_no_other(parallel: Evalua
     assert parallel.evaluate((4, 1, 4, 1)).accuracy == build().evaluate((4, 1, 4, 1)).accuracy
 
 
+@pytest.mark.slow
 def test_idle_workers_that_were_killed_are_replaced(parallel: Evaluator) -> None:
     parallel.evaluate_many([(6, 6, 6, 6), (7, 7, 7, 7)])
     for worker in workers_of(parallel):
@@ -309,6 +310,7 @@ class Deadly(Paced):
             os._exit(1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_cores")
 def test_unasked_all_is_measured_here_if_no_worker_survives() -> None:
     pool = ProcessPool(Deadly(9.0))  # type: ignore[arg-type]
@@ -350,11 +352,11 @@ NO_FILE = "worker processes import the script that starts them, and this one is 
     ("script", "from_stdin", "begun", "message", "workers"),
     [
         pytest.param(SCRIPT, False, 1, UNGUARDED, "2", id="unguarded"),
-        pytest.param(SCRIPT, False, 1, UNGUARDED, "None", id="unguarded-unasked"),
-        pytest.param(NAMED, False, 3, UNGUARDED, "2", id="names-itself"),
+        pytest.param(SCRIPT, False, 1, UNGUARDED, "None", id="unguarded-unasked", marks=pytest.mark.slow),
+        pytest.param(NAMED, False, 3, UNGUARDED, "2", id="names-itself", marks=pytest.mark.slow),
         pytest.param(NAMED, False, 3, UNGUARDED, "None", id="names-itself-unasked", marks=pytest.mark.slow),
         pytest.param(SCRIPT, True, 1, NO_FILE, "2", id="stdin"),
-        pytest.param(SCRIPT, True, 1, NO_FILE, "None", id="stdin-unasked"),
+        pytest.param(SCRIPT, True, 1, NO_FILE, "None", id="stdin-unasked", marks=pytest.mark.slow),
     ],
 )
 def test_a_script_that_workers_cannot_import(
@@ -389,6 +391,7 @@ pool.close()
 """
 
 
+@pytest.mark.slow
 def test_on_a_command_line_what_is_defined_elsewhere_can_be_sent(python: Callable[..., str]) -> None:
     assert python(COMMAND_LINE, "ShortRetraining") == "3\n"
     with pytest.raises(AssertionError, match="cannot import what is defined in a notebook or on the command line"):
@@ -418,6 +421,7 @@ evaluator.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_forked_process_leaves_its_parents_workers_alone(python: Callable[..., str]) -> None:
     assert python(FORKED).split() == ["True", "closed"]
