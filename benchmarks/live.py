@@ -9,8 +9,6 @@ that was interrupted goes on. The data sets are looked for as by the environment
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 from benchmarks.common.machine import processor
 from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, write
+from benchmarks.common.training_runs import prune, train
 from releq_env.files import replace_file
 
 
@@ -32,9 +31,9 @@ class Run(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """The training command, without its log folder."""
+        """The arguments of the training command, without its log folder."""
         options = f"--algo {self.algo} --env {self.env} --timesteps {self.timesteps} --seed {self.seed}"
-        return ["-m", "agents.train", *options.split()]
+        return options.split()
 
 
 RUNS = {
@@ -44,8 +43,6 @@ RUNS = {
     "cifar10-ppo-seed7": Run("ppo", "releq_env:ReLeQ-CIFAR10-v0", 7),
 }
 """By the name of their folder."""
-_KEPT = ("config.json", "best.json", "assignment.json", "evaluations.csv", "report.md", "report.json", "time.json")
-_PICTURES = ("episodes.png", "probabilities.png", "pareto.png")
 _HEADER = (
     *("run", "assignment", "bits a layer", "relative accuracy: found", "confirmed", "best uniform found", "confirmed"),
     *("episodes", "distinct evaluations", "retrained", "minutes"),
@@ -54,22 +51,10 @@ _HEADER = (
 
 def search(run: Run, folder: Path) -> None:
     """Run a search, or the rest of one, and keep how long it took."""
-    resumed = (folder / "config.json").exists()
-    where = ["-m", "agents.train", "--resume", str(folder)] if resumed else [*run.command, "--log-dir", str(folder)]
     begun = time.time()
-    subprocess.run([sys.executable, *where], check=True)
-    if not resumed:  # the time of the rest of a run says nothing
+    if train(run.command, folder):  # the time of the rest of a run says nothing
         took = {"wall_seconds": round(time.time() - begun), "cores": os.cpu_count(), "processor": processor()}
         write(folder / "time.json", took)
-
-
-def prune(folder: Path) -> None:
-    """Delete what is not part of the result: the agent, its settings and the episodes (in the pictures)."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.rmdir()
-        elif path.name not in (*_KEPT, *_PICTURES):
-            path.unlink()
 
 
 def summary(results: Path) -> str:
@@ -116,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = (
         "# Live searches\n\nMade by `python -m benchmarks.live`; each run is the command beside its name, "
         "and nothing else given:\n\n"
-        + "\n".join(f"- `{name}`: `python {' '.join(run.command)}`" for name, run in RUNS.items())
+        + "\n".join(f"- `{name}`: `python -m agents.train {' '.join(run.command)}`" for name, run in RUNS.items())
         + "\n\nAccuracies are on validation images, relative to full precision. Found: with the search's retraining "
         "seed. Confirmed: the mean of two unseen retraining seeds. The best uniform assignment is the one with the "
         "highest objective. A run shares the cache with those above it, so fewer of its evaluations are retrained.\n\n"

@@ -92,7 +92,9 @@ class SB3Agent:
 
     def save(self, path: Path) -> None:
         """Save the model; the file holds pickles, which `load` leaves alone."""
-        self.model.save(path)
+        content = io.BytesIO()  # given a path, Stable-Baselines3 leaves the file open where a disk is full
+        self.model.save(content)
+        path.write_bytes(content.getvalue())
 
     def load(self, path: Path) -> None:
         """Take up the weights of a policy that `save` has kept. Nothing else of the file is read, and no pickle.

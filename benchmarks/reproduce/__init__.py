@@ -1,0 +1,1 @@
+"""The paper's headline, remade by the whole pipeline: search, final retraining, test data read once."""

@@ -1,0 +1,151 @@
+"""Remake the paper's headline: search with PPO, choose on validation, retrain, read test data once.
+
+    nohup python -m benchmarks.reproduce > reproduce.log 2>&1 &
+    python -m benchmarks.reproduce --only mnist-lsq cifar10
+    python -m benchmarks.reproduce --chosen benchmarks/results/reproduction --output runs/reproduction
+    python -m benchmarks.reproduce --report
+
+Whatever ended a run, the same command goes on; two of them at once share the retrainings. Before test data are read
+the command ends and asks that what was chosen (`ROW/chosen.json`) be committed.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from benchmarks.common.recording import RESULTS, write
+from benchmarks.reproduce import choosing, report, searching, testing
+from benchmarks.reproduce.committed import is_committed
+from benchmarks.reproduce.rows import ROWS, Row, find, missing_data
+from releq_env.command import ends_in_one_line
+from releq_env.paths import cache_folder
+from releq_env.tasks.final import FINAL_RECIPES, FinalRecipe
+
+FOLDER = RESULTS / "reproduction"
+
+
+class Places(NamedTuple):
+    """Where things are.
+
+    Attributes:
+        results: A folder a row: `search`, `search-calibrated`, `validated.csv`, `chosen.json`, `final`,
+            `result.json`.
+        chosen: Likewise, whose `chosen.json` are taken.
+        work: Networks and checkpoints of choosing.
+    """
+
+    results: Path
+    chosen: Path
+    work: Path
+
+    def chosen_of(self, row: Row) -> Path:
+        """Return a row's `chosen.json`."""
+        return self.chosen / row.name / "chosen.json"
+
+    def result_of(self, row: Row) -> Path:
+        """Return a row's `result.json`."""
+        return self.results / row.name / "result.json"
+
+    @property
+    def controls(self) -> Path:
+        """The full-precision controls of the final retrainings."""
+        return self.results / "controls"
+
+
+def recipe_of(row: Row) -> FinalRecipe:
+    """Return the recipe with which a row is chosen and retrained."""
+    return FINAL_RECIPES.get(row.task, FINAL_RECIPES["svhn"])
+
+
+def choose(row: Row, places: Places) -> None:
+    """Search, walk, search again with the constraint that this has calibrated, walk again; write what is chosen."""
+    path = places.chosen_of(row)
+    folder, recipe = path.parent, recipe_of(row)
+    folder.mkdir(parents=True, exist_ok=True)
+    validated = choosing.Validated(row, recipe, folder / "validated.csv", places.work)
+    found, first = _searched(row, folder / "search")
+    steps = choosing.walk(found, first, validated.loss)
+    calibrated = choosing.calibrated(steps, first)
+    if calibrated != first:
+        more, _ = _searched(row, folder / "search-calibrated", calibrated)
+        steps += choosing.walk([*found, *more], calibrated, validated.loss)
+    best = choosing.chosen(steps)
+    write(path, choosing.described(row, best, recipe, {"first": first, "calibrated": calibrated}))
+    bits = " ".join(map(str, best.found.bitwidths))
+    print(f"{row.name}: {bits} is chosen; it loses {best.loss:.2f} points on validation", flush=True)
+
+
+def _searched(row: Row, folder: Path, least: float | None = None) -> tuple[list[searching.Found], float]:
+    """Return what a search has found, and its constraint; one process searches, others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        found = searching.search(row, folder, least)
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found, float(config["problem"]["min_relative_accuracy"])
+
+
+def make(row: Row, places: Places) -> str | None:
+    """Make a row, as far as that can be; return what stands in the way."""
+    missing = missing_data(row)
+    if missing is not None:
+        return missing
+    chosen = places.chosen_of(row)
+    if not chosen.exists():
+        choose(row, places)
+    if not is_committed(chosen):
+        return f"commit {chosen}, then start again: test data are read only for what is committed"
+    if not places.result_of(row).exists():
+        write(places.result_of(row), testing.test(row, chosen, places.results / row.name / "final", places.controls))
+    return None
+
+
+def estimate(row: Row, places: Places) -> str:
+    """Return in words what is done, and how long the rest will take, as far as that is known."""
+    missing, chosen = missing_data(row), places.chosen_of(row)
+    if places.result_of(row).exists():
+        return "finished"
+    if missing is not None:
+        return missing
+    if chosen.exists():
+        return testing.expected(row, chosen, places.results / row.name / "final", places.controls)
+    return choosing.expected(row, recipe_of(row), places.work)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("--only", nargs="+", default=[], metavar="ROW", help=f"rows, or tasks: {', '.join(ROWS)} (default: all)")
+    add("--output", type=Path, default=FOLDER, metavar="DIR", help="where results are kept, and looked for")
+    add("--chosen", type=Path, metavar="DIR", help="take what was chosen there, and only retrain and test it")
+    add("--estimate", action="store_true", help="only say how long it will take")
+    add("--report", action="store_true", help="only write reproduction.json, the report and its pictures")
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line, make the rows, write the report."""
+    args = parser().parse_args(argv)
+    rows = find(args.only)
+    places = Places(args.output, args.chosen or args.output, cache_folder() / "reproduce")
+    if args.estimate:
+        for row in rows:
+            print(f"{row.name}: {estimate(row, places)}", flush=True)
+        return
+    stopped = {} if args.report else {row.name: said for row in rows if (said := make(row, places)) is not None}
+    print(report.write_report(args.output, args.chosen or args.output))
+    for name, said in stopped.items():
+        print(f"{name}: {said}", file=sys.stderr)
+    if stopped:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    with ends_in_one_line("stopped; the same command goes on from here"):
+        main()

@@ -1,0 +1,85 @@
+"""The search of a row: PPO, on the row's table or by retraining, as a user starts it."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.common.training_runs import prune, train
+from benchmarks.reproduce.rows import Row
+from releq_env.errors import ReLeQError
+from releq_env.workers.waiting import Assignment
+
+ALGORITHM = "ppo"
+SEED = 0
+_TIMESTEPS = 6000
+_IDS = {"mnist": "ReLeQ-MNIST-v0", "cifar10": "ReLeQ-CIFAR10-v0", "svhn": "ReLeQ-SVHN-v0"}
+
+
+class Found(NamedTuple):
+    """An assignment that a search has paid for.
+
+    Attributes:
+        bitwidths: One a layer.
+        relative_accuracy: After short retraining, on validation.
+    """
+
+    bitwidths: Assignment
+    relative_accuracy: float
+
+
+def arguments(row: Row, least: float | None = None) -> list[str]:
+    """Return the arguments of the training command, without its folder.
+
+    Args:
+        row: What is searched.
+        least: `min_relative_accuracy`; `None` is the task's.
+    """
+    pairs: dict[str, str] = {}
+    if row.table is not None:
+        where = ["--from-table", row.table]
+    elif row.task in _IDS:
+        where = ["--env", f"releq_env:{_IDS[row.task]}"]
+        pairs = {"quantizer": row.quantizer, "bitwidths": json.dumps(row.bitwidths)}
+    else:
+        where = ["--env", "releq_env:ReLeQ-v0"]
+        pairs = {"problem": f"benchmarks.reproduce.networks:{row.task.replace('-', '_')}_{row.quantizer}"}
+    if least is not None:
+        pairs["min_relative_accuracy"] = f"{least:g}"
+    options = ["--algo", ALGORITHM, *where, "--timesteps", str(_TIMESTEPS), "--budget", str(row.budget)]
+    given = [f"{name}={value}" for name, value in pairs.items()]
+    return [*options, "--seed", str(SEED), *(["--env-kwargs", *given] if given else [])]
+
+
+def search(row: Row, folder: Path, least: float | None = None) -> list[Found]:
+    """Run a search, or the rest of one; return what it has paid for, in order.
+
+    Args:
+        row: What is searched.
+        folder: Of the run; what is not part of the result is deleted at the end.
+        least: `min_relative_accuracy`; `None` is the task's.
+
+    Raises:
+        ReLeQError: If it fails.
+    """
+    if not (folder / "report.json").exists():
+        try:
+            train(arguments(row, least), folder)
+        except subprocess.CalledProcessError:
+            raise ReLeQError(f"the search of {row.name} has failed (see above); mend it and start again") from None
+        prune(folder)
+    with (folder / "evaluations.csv").open(newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    return [Found(tuple(map(int, row["bitwidths"].split())), float(row["relative_accuracy"])) for row in rows]
+
+
+def levels(found: Iterable[Found]) -> dict[int, Found]:
+    """Return the most accurate assignment of every total of bits, from the fewest to the most."""
+    best: dict[int, Found] = {}
+    for each in found:
+        total = sum(each.bitwidths)
+        if total not in best or each.relative_accuracy > best[total].relative_accuracy:
+            best[total] = each
+    return dict(sorted(best.items()))

@@ -1,0 +1,221 @@
+"""The paper's headline: what is chosen, when test data may be read, and what comes out."""
+
+import csv
+import itertools
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.run.settings import Options, new_settings
+from benchmarks.reproduce import __main__ as command
+from benchmarks.reproduce import choosing, networks, rows
+from benchmarks.reproduce.committed import is_committed
+from benchmarks.reproduce.rows import ROWS, Row, find
+from benchmarks.reproduce.searching import Found, arguments, levels
+from releq_env import ReLeQError
+from releq_env.tasks import TASKS, Examples
+from releq_env.tasks.final import FINAL_RECIPES, FinalRecipe
+
+DIGITS = Row("digits", "lsq", tuple(range(1, 9)), 2.0, table="digits", budget=20, seeds=(0, 1))
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder: Path) -> None:
+    git(folder, "add", ".")
+    git(folder, "commit", "--message", "choose")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init")
+    return tmp_path
+
+
+@pytest.fixture
+def digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Row:
+    """A row that takes seconds."""
+    monkeypatch.setitem(networks.TASKS, "digits", TASKS["digits"])
+    monkeypatch.setitem(ROWS, DIGITS.name, DIGITS)
+    monkeypatch.setitem(FINAL_RECIPES, "digits", FinalRecipe(epochs=2, control_rates=(1e-3,), batch_size=64))
+    monkeypatch.setenv("RELEQ_CACHE", str(tmp_path / "cache"))
+    return DIGITS
+
+
+def searched(folder: Path, found: list[Found], least: float) -> None:
+    """Write what a search leaves behind, as far as it is read."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"problem": {"min_relative_accuracy": least}}))
+    (folder / "report.json").write_text("{}")
+    with (folder / "evaluations.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("bitwidths", "relative_accuracy"))
+        writer.writerows((" ".join(map(str, each.bitwidths)), each.relative_accuracy) for each in found)
+
+
+ASSIGNMENTS = list(itertools.product((1, 2, 4), repeat=3))
+
+
+@given(
+    accuracies=st.lists(st.floats(0.5, 1.0), min_size=len(ASSIGNMENTS), max_size=len(ASSIGNMENTS)),
+    border=st.integers(2, 13),
+    least=st.floats(0.4, 1.0),
+    most=st.integers(1, 12),
+)
+def test_the_walk_finds_the_border_if_it_may_go_far_enough(
+    accuracies: list[float], border: int, least: float, most: int
+) -> None:
+    found = [Found(bits, accuracy) for bits, accuracy in zip(ASSIGNMENTS, accuracies, strict=True)]
+    asked: list[tuple[int, ...]] = []
+
+    def loss(bitwidths: tuple[int, ...]) -> float:
+        asked.append(bitwidths)
+        return 0.0 if sum(bitwidths) >= border else 1.0
+
+    steps = choosing.walk(found, least, loss, most)
+    answer = choosing.chosen(steps)
+    best = levels(found)
+    assert len(asked) == len(set(asked)) == len(steps) <= most
+    assert all(step.found == best[sum(step.found.bitwidths)] for step in steps)
+    keeping = [total for total in best if total >= border]
+    if most >= len(best) and keeping:
+        assert sum(answer.found.bitwidths) == min(keeping)
+    if any(step.keeps for step in steps):
+        assert answer.keeps
+
+
+def test_nothing_can_be_chosen_from_nothing() -> None:
+    with pytest.raises(ReLeQError, match="found no assignment"):
+        choosing.walk([], 0.9, lambda bits: 0.0)
+
+
+@given(slope=st.floats(0.001, 0.02), seed=st.integers(0, 100))
+def test_the_constraint_is_read_off_where_the_loss_is_the_allowed_one(slope: float, seed: int) -> None:
+    losses = np.sort(np.random.default_rng(seed).uniform(-0.5, 1.5, 5))
+    steps = [choosing.Step(Found((n,), 0.98 - slope * loss), loss) for n, loss in enumerate(losses)]
+    expected = np.clip(choosing.LIMIT - choosing.MARGIN, losses.min(), losses.max())
+    assert choosing.calibrated(steps, 0.5) == pytest.approx(0.98 - slope * expected, abs=1e-4)
+
+
+def test_the_constraint_stays_where_nothing_can_be_read_off() -> None:
+    one = choosing.Step(Found((1,), 0.9), 0.5)
+    assert choosing.calibrated([one, one], 0.97) == 0.97
+    better = choosing.Step(Found((2,), 0.8), 0.1)  # less accurate for a start, and better at last
+    assert choosing.calibrated([one, better], 0.97) == 0.97
+
+
+def test_only_what_is_committed_as_it_is_counts(repository: Path) -> None:
+    path = repository / "chosen.json"
+    path.write_text("{}")
+    assert not is_committed(path)
+    commit(repository)
+    assert is_committed(path)
+    path.write_text("{ }")
+    assert not is_committed(path)
+    git(repository, "add", ".")
+    assert not is_committed(path)  # staged is not committed
+    assert not is_committed(repository / "missing" / "chosen.json")
+
+
+def test_a_row_is_made_once_its_choice_is_committed(
+    digits: Row, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = repository / "reproduction"
+    found = [Found((3, 3, 3, 3), 1.0), Found((1, 1, 1, 1), 0.97), Found((4, 4, 4, 4), 1.0)]
+    searched(results / digits.name / "search", found, 0.99)
+    searched(results / digits.name / "search-calibrated", found, 0.995)
+    read: list[int] = []
+    load_test = type(TASKS["digits"].dataset).load_test
+
+    def listened(dataset: object, root: object = None) -> Examples:
+        read.append(1)
+        return load_test(dataset, root)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(TASKS["digits"].dataset), "load_test", listened)
+    arguments = ["--only", digits.name, "--output", str(results)]
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    said = capsys.readouterr().err
+    assert "commit" in said
+    assert "chosen.json" in said
+    assert not read
+    chosen = json.loads((results / digits.name / "chosen.json").read_text())
+    validated = list(csv.DictReader((results / digits.name / "validated.csv").open()))
+    assert " ".join(map(str, chosen["bitwidths"])) in {row["bitwidths"] for row in validated}
+    assert {row["seed"] for row in validated} == {str(seed) for seed in choosing.SEEDS}
+
+    commit(repository)
+    command.main(arguments)
+    assert read
+    (row,) = json.loads((repository / "reproduction.json").read_text())["rows"]
+    assert row["task"] == "digits"
+    assert row["bitwidths"] == chosen["bitwidths"]
+    assert row["seeds"] == [0, 1]
+    assert row["loss"] == pytest.approx(np.mean(row["losses"]))
+    assert row["loss_std"] == pytest.approx(np.std(row["losses"], ddof=1))
+    assert row["distinct_evaluations"] >= len(found)
+    assert row["command"].endswith(f"--only {digits.name}")
+    page = (results / "report.md").read_text()
+    assert f"{row['loss']:.2f}" in page
+    for picture in ("losses.png", f"{digits.name}-enumeration.png"):
+        assert (results / picture).stat().st_size > 1000
+        assert picture in page
+
+    before = (results / digits.name / "result.json").read_bytes()
+    read.clear()
+    command.main(arguments)
+    assert (results / digits.name / "result.json").read_bytes() == before
+    assert not read  # what is finished is not made again
+
+
+def test_a_damaged_choice_is_refused(digits: Row, repository: Path) -> None:
+    folder = repository / "reproduction" / digits.name
+    folder.mkdir(parents=True)
+    (folder / "chosen.json").write_text('{"bitwidths": [2, 2')
+    commit(repository)
+    with pytest.raises(ReLeQError, match="cannot be read"):
+        command.main(["--only", digits.name, "--output", str(folder.parent)])
+
+
+def test_rows_without_data_say_so_and_stop_no_other(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RELEQ_DATA", str(repository / "nothing"))
+    monkeypatch.setattr(
+        rows, "TASKS", {name: replace(task, dataset=replace(task.dataset, downloads=False))
+                        for name, task in networks.TASKS.items()}
+    )  # fmt: skip
+    with pytest.raises(SystemExit):
+        command.main(["--output", str(repository / "reproduction")])
+    said = capsys.readouterr().err
+    assert all(f"{name}: " in said for name in ROWS)
+    assert "street-digits-grey.npz is missing" in said
+
+
+def test_rows_are_found_by_name_and_by_task() -> None:
+    assert [row.name for row in find(["cifar10", "mnist-lsq"])] == [
+        *(name for name in ROWS if name.startswith("cifar10")), "mnist-lsq",
+    ]  # fmt: skip
+    assert len(find([])) == len(ROWS)
+    with pytest.raises(ReLeQError, match="mnist-lsq"):
+        find(["mnist-lq"])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_searches_are_what_the_training_command_takes(name: str) -> None:
+    row = ROWS[name]
+    settings = new_settings(tyro.cli(Options, args=arguments(row, 0.985)))
+    assert settings.algo == "ppo"
+    assert settings.budget == row.budget
+    assert settings.env_kwargs["min_relative_accuracy"] == 0.985
+    assert row.table or "problem" in settings.env_kwargs or settings.env_kwargs["quantizer"] == row.quantizer
