@@ -23,6 +23,7 @@ from releq_env.problem import Problem
 from releq_env.registration import ENVIRONMENTS, OWN, register_envs
 from releq_env.tasks import TASKS
 from tests.conftest import shipped
+from tests.failing import no_warning
 from tests.fakes import bits_of, digits_problem
 
 ARGUMENTS = {
@@ -83,19 +84,19 @@ def test_spec_of_a_configured_environment_is_json() -> None:
     assert_same(episode(env, 0), episode(again, 0))
 
 
-@pytest.mark.filterwarnings("error")
+@no_warning
 def test_gymnasiums_checker_has_no_complaint(make_id: Callable[..., Any]) -> None:
     for kwargs in ({}, {"evaluate": "step", "observation": "history"}, {"action_mode": "restricted"}):
         check_env(make_id(**kwargs).unwrapped)
 
 
-@pytest.mark.filterwarnings("error")
+@no_warning
 def test_stable_baselines3s_checker_has_no_complaint(make_id: Callable[..., Any]) -> None:
     for kwargs in ({}, {"evaluate": "step", "observation": "history"}, {"action_mode": "restricted"}):
         check_env_sb3(make_id(**kwargs))
 
 
-@pytest.mark.filterwarnings("error")
+@no_warning
 def test_checkers_have_no_complaint_of_the_real_thing() -> None:
     kwargs = {"retrain_images": 64}
     check_env(gym.make("ReLeQ-Digits-v0", **kwargs).unwrapped)

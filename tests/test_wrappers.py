@@ -13,6 +13,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 from releq_env import ContinuousAction, OneShot, ReLeQEnv, ReLeQError, WithinMask
 from releq_env.decision import ACTION_MODES
 from releq_env.errors import short
+from tests.failing import no_warning
 from tests.fakes import FakeSource, bits_of, digits_problem
 
 Make = Callable[..., Any]
@@ -158,7 +159,7 @@ def test_continuous_refuses_other_spaces() -> None:
         ContinuousAction(gym.make("Pendulum-v1"))
 
 
-@pytest.mark.filterwarnings("error")
+@no_warning
 @pytest.mark.parametrize(
     "wrap",
     [OneShot, ContinuousAction, lambda env: ContinuousAction(OneShot(env)), WithinMask],

@@ -14,9 +14,10 @@ from releq_env import AccuracyTable, ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.tables import Answer
+from tests.failing import no_warning
 from tests.tables.strategies import Made, objectives, tables
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = no_warning
 
 
 class Tried:
