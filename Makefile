@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONSTRAINTS ?=
 
-.PHONY: demo test test-slow test-floor test-newest check format bench verify-tables weights clean
+.PHONY: demo test test-slow test-floor test-newest check format bench verify-tables reproduce weights clean
 
 demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
@@ -36,6 +36,9 @@ bench: $(READY) ## how fast evaluating is, beside what it is compared with (RELE
 
 verify-tables: $(READY) ## measure random entries of the shipped accuracy tables again (RELEQ_DATA)
 	$(BIN)/python -m benchmarks.tables.verify
+
+reproduce: $(READY) ## retrain and test what was chosen for the paper's networks (RELEQ_DATA); hours
+	$(BIN)/python -m benchmarks.reproduce --chosen benchmarks/results/reproduction --output runs/reproduction
 
 weights: $(READY) ## remake the shipped pre-trained weights
 	$(BIN)/python -m releq_env.tasks.make_weights digits mnist fashion-mnist cifar10

@@ -95,6 +95,8 @@ def make(row: Row, places: Places) -> str | None:
         return missing
     chosen = places.chosen_of(row)
     if not chosen.exists():
+        if places.chosen != places.results:
+            return f"nothing is chosen in {places.chosen}"
         choose(row, places)
     if not is_committed(chosen):
         return f"commit {chosen}, then start again: test data are read only for what is committed"

@@ -37,7 +37,7 @@ SEEDS = (100, 101)
 """Of the retrainings that choose; final figures have others."""
 MOST = 5
 """How many assignments a walk may retrain."""
-_COLUMNS = ("bitwidths", "recipe", "seed", "validation_accuracy", "control_accuracy", "loss")
+_COLUMNS = ("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss")
 _POINTS = 100.0
 
 
@@ -131,11 +131,15 @@ class Validated:
 
     def loss(self, bitwidths: Assignment) -> float:
         """Return the mean over `SEEDS`, measured now if it is not known."""
-        known = self._known()
-        if not all((bitwidths, seed) in known for seed in SEEDS):
+        if len(self.rows(bitwidths)) < len(SEEDS):
             self._measure(bitwidths)
-            known = self._known()
-        return float(np.mean([known[bitwidths, seed] for seed in SEEDS]))
+        return float(np.mean([float(row["loss"]) for row in self.rows(bitwidths)]))
+
+    def rows(self, bitwidths: Assignment) -> list[Mapping[str, str]]:
+        """Return what is known of an assignment, a row a seed."""
+        wanted = (" ".join(map(str, bitwidths)), self._digest)
+        found = [row for row in self._rows() if (row["bitwidths"], row["recipe"]) == wanted]
+        return [row for row in found if int(row["seed"]) in SEEDS]
 
     def _measure(self, bitwidths: Assignment) -> None:
         name = "-".join(map(str, bitwidths))
@@ -151,6 +155,7 @@ class Validated:
             {
                 "bitwidths": " ".join(map(str, result.bitwidths)),
                 "recipe": self._digest,
+                "epochs": self._recipe.epochs,
                 "seed": seed,
                 "validation_accuracy": accuracy,
                 "control_accuracy": control,
@@ -163,13 +168,6 @@ class Validated:
         if not self._path.exists():
             return []
         return list(csv.DictReader(io.StringIO(self._path.read_text())))
-
-    def _known(self) -> dict[tuple[Assignment, int], float]:
-        return {
-            (tuple(map(int, row["bitwidths"].split())), int(row["seed"])): float(row["loss"])
-            for row in self._rows()
-            if row["recipe"] == self._digest
-        }
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         distinct = {(row["bitwidths"], row["recipe"], str(row["seed"])): row for row in rows}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agents.run.settings import Options, new_settings
 from benchmarks.reproduce import __main__ as command
-from benchmarks.reproduce import choosing, networks, rows
+from benchmarks.reproduce import choosing, levers, networks, rows
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.rows import ROWS, Row, find
 from benchmarks.reproduce.searching import Found, arguments, levels
@@ -178,6 +178,15 @@ def test_a_row_is_made_once_its_choice_is_committed(
     assert not read  # what is finished is not made again
 
 
+def test_what_was_chosen_elsewhere_is_not_chosen_again(
+    digits: Row, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "chosen").mkdir()
+    with pytest.raises(SystemExit):
+        command.main(["--only", digits.name, "--chosen", str(repository / "chosen"), "--output", str(repository / "o")])
+    assert "nothing is chosen in" in capsys.readouterr().err
+
+
 def test_a_damaged_choice_is_refused(digits: Row, repository: Path) -> None:
     folder = repository / "reproduction" / digits.name
     folder.mkdir(parents=True)
@@ -200,6 +209,29 @@ def test_rows_without_data_say_so_and_stop_no_other(
     said = capsys.readouterr().err
     assert all(f"{name}: " in said for name in ROWS)
     assert "street-digits-grey.npz is missing" in said
+
+
+def test_a_lever_is_values_of_the_recipe_and_bad_ones_are_refused_before_work(digits: Row, tmp_path: Path) -> None:
+    plain = FinalRecipe()
+    assert all(levers.recipe_of(lever, plain) for lever in levers.LEVERS)
+    assert len({levers.recipe_of(lever, plain) for lever in levers.LEVERS}) == len(levers.LEVERS)
+    assert levers.recipe_of("average=0.9+learning_rate=3e-3", plain) == replace(plain, average=0.9, learning_rate=3e-3)
+    for lever in ("rate=1", "average", "average=2", "learning_rate=fast"):
+        with pytest.raises(ReLeQError):
+            levers.main([digits.name, "--bits", "2,2,2,2", "--levers", "plain", lever, "--output", str(tmp_path)])
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_levers_are_compared_on_validation(digits: Row, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [digits.name, "--bits", "2,2,2,2", "--levers", "plain", "average=0.9", "--epochs", "1"]
+    levers.main([*arguments, "--output", str(tmp_path)])
+    rows = list(csv.DictReader((tmp_path / f"{digits.name}.csv").open()))
+    assert len(rows) == 2 * len(choosing.SEEDS)
+    assert len({row["recipe"] for row in rows}) == 2
+    said = capsys.readouterr().out
+    levers.main([*arguments, "--output", str(tmp_path)])
+    assert capsys.readouterr().out == said  # nothing is measured twice
+    assert "average=0.9" in said
 
 
 def test_rows_are_found_by_name_and_by_task() -> None:
