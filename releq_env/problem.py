@@ -573,8 +573,10 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
         except (ImportError, AttributeError, ValueError) as error:
             raise ReLeQError(f"problem={problem!r} cannot be found ({error}); give module:function") from error
         path, problem = problem, made() if callable(made) else made
-        if not isinstance(problem, Problem):
-            raise ReLeQError(f"problem={path!r} gave {problem!r}, not a releq_env.Problem; return one of its from_...")
+        if not isinstance(problem, Problem) and not _is_task(problem):
+            raise ReLeQError(
+                f"problem={path!r} gave {problem!r}; return a releq_env.Problem, or a releq_env.tasks.Task"
+            )
     if not isinstance(problem, Problem):
         _check_names(arguments, _TASK_ARGUMENTS, "the environment")
         return Problem.from_task(problem, **arguments)
@@ -585,6 +587,12 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
             f"give problem.replace({next(iter(arguments))}=...), or make the problem with it"
         )
     return problem
+
+
+def _is_task(found: Any) -> bool:
+    from releq_env.tasks import Task  # only now: it needs torch
+
+    return isinstance(found, Task)
 
 
 def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> None:

@@ -347,7 +347,7 @@ def test_a_problem_by_module_and_function(module: str) -> None:
         ("my_problems:a:b", "cannot be found"),
         ("my problems:small", "cannot be found"),
         (":small", "cannot be found"),
-        ("my_problems:wrong", "gave 7, not a releq_env.Problem"),
+        ("my_problems:wrong", "gave 7, neither a releq_env.Problem nor a Task"),
     ],
 )
 def test_a_name_that_leads_to_no_problem_gets_one_line(module: str, name: str, message: str) -> None:

@@ -10,20 +10,21 @@ the command ends and asks that what was chosen (`ROW/chosen.json`) be committed.
 """
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from benchmarks.common.recording import RESULTS, write
 from benchmarks.reproduce import choosing, report, searching, testing
 from benchmarks.reproduce.committed import is_committed
+from benchmarks.reproduce.networks import RECIPES
 from benchmarks.reproduce.rows import ROWS, Row, find, missing_data
 from releq_env.command import ends_in_one_line
+from releq_env.errors import ReLeQError
 from releq_env.paths import cache_folder
-from releq_env.tasks.final import FINAL_RECIPES, FinalRecipe
 
 FOLDER = RESULTS / "reproduction"
 
@@ -56,15 +57,10 @@ class Places(NamedTuple):
         return self.results / "controls"
 
 
-def recipe_of(row: Row) -> FinalRecipe:
-    """Return the recipe with which a row is chosen and retrained."""
-    return FINAL_RECIPES.get(row.task, FINAL_RECIPES["svhn"])
-
-
 def choose(row: Row, places: Places) -> None:
     """Search, walk, search again with the constraint that this has calibrated, walk again; write what is chosen."""
     path = places.chosen_of(row)
-    folder, recipe = path.parent, recipe_of(row)
+    folder, recipe = path.parent, RECIPES[row.task]
     folder.mkdir(parents=True, exist_ok=True)
     validated = choosing.Validated(row, recipe, folder / "validated.csv", places.work)
     found, first = _searched(row, folder / "search")
@@ -84,8 +80,7 @@ def _searched(row: Row, folder: Path, least: float | None = None) -> tuple[list[
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         found = searching.search(row, folder, least)
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return found, float(config["problem"]["min_relative_accuracy"])
+    return found, searching.constraint(folder)
 
 
 def make(row: Row, places: Places) -> str | None:
@@ -100,9 +95,25 @@ def make(row: Row, places: Places) -> str | None:
         choose(row, places)
     if not is_committed(chosen):
         return f"commit {chosen}, then start again: test data are read only for what is committed"
-    if not places.result_of(row).exists():
-        write(places.result_of(row), testing.test(row, chosen, places.results / row.name / "final", places.controls))
+    result = places.result_of(row)
+    if result.exists():
+        testing.check_result(result, chosen)
+    else:
+        write(result, testing.test(row, chosen, places.results / row.name / "final", places.controls))
     return None
+
+
+def make_all(rows: Sequence[Row], places: Places) -> dict[str, str]:
+    """Make rows; return what stands in the way of those that could not be made."""
+    stopped = {}
+    for row in rows:
+        try:
+            said = make(row, places)
+        except ReLeQError as error:
+            said = str(error)
+        if said is not None:
+            stopped[row.name] = said
+    return stopped
 
 
 def estimate(row: Row, places: Places) -> str:
@@ -114,7 +125,7 @@ def estimate(row: Row, places: Places) -> str:
         return missing
     if chosen.exists():
         return testing.expected(row, chosen, places.results / row.name / "final", places.controls)
-    return choosing.expected(row, recipe_of(row), places.work)
+    return choosing.expected(row, RECIPES[row.task], places.work)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -140,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         for row in rows:
             print(f"{row.name}: {estimate(row, places)}", flush=True)
         return
-    stopped = {} if args.report else {row.name: said for row in rows if (said := make(row, places)) is not None}
+    stopped = {} if args.report else make_all(rows, places)
     print(report.write_report(args.output, args.chosen or args.output))
     for name, said in stopped.items():
         print(f"{name}: {said}", file=sys.stderr)

@@ -112,7 +112,8 @@ def calibrated(steps: Iterable[Step], least: float) -> float:
     slope, offset = np.polyfit(losses, accuracy, 1)
     if slope >= 0.0:  # noise: less accurate after short retraining, and better at last
         return least
-    return round(float(np.clip(slope * (LIMIT - MARGIN) + offset, accuracy.min(), accuracy.max())), 4)
+    most = min(accuracy.max(), 1.0)  # what no constraint exceeds
+    return round(float(np.clip(slope * (LIMIT - MARGIN) + offset, min(accuracy.min(), most), most)), 4)
 
 
 class Validated:

@@ -1,10 +1,10 @@
 """Which values of the final recipe help, on validation only.
 
     nohup python -m benchmarks.reproduce.levers cifar10-lsq --bits 5,4,3,3,3 > levers.log 2>&1 &
-    python -m benchmarks.reproduce.levers cifar10-lsq --bits 5,4,3,3,3 --levers rate=3e-3+average=0.999 --epochs 300
+    python -m benchmarks.reproduce.levers cifar10-lsq --bits 5,4,3,3,3 --levers average=0.999+freeze=0.1 --epochs 300
 
 A lever is a value of `FinalRecipe`, or several joined by `+`. Every row is kept; the same command goes on, and two of
-them at once share the work. What wins is written into `releq_env/tasks/final.py` by hand.
+them at once share the work. What wins is written into the table of recipes by hand.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from agents.run.settings import parse_pairs
 from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, positive
 from benchmarks.reproduce.choosing import SEEDS, Validated, digest
+from benchmarks.reproduce.networks import RECIPES
 from benchmarks.reproduce.rows import ROWS
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.paths import cache_folder
-from releq_env.tasks.final import FIELDS, FINAL_RECIPES, FinalRecipe
+from releq_env.tasks.final import FIELDS, FinalRecipe
 
 FOLDER = RESULTS / "reproduction" / "levers"
 PLAIN = "plain"
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         bitwidths = tuple(map(int, args.bits.split(",")))
     except ValueError:
         raise ReLeQError(f"--bits {args.bits} is not accepted; give whole numbers, e.g. --bits 5,4,3,3,3") from None
-    plain = replace(FINAL_RECIPES.get(row.task, FINAL_RECIPES["svhn"]), epochs=args.epochs)
+    plain = replace(RECIPES[row.task], epochs=args.epochs)
     recipes = {lever: recipe_of(lever, plain) for lever in args.levers}  # all are checked before any is trained
     measured = {}
     for lever, recipe in recipes.items():

@@ -16,6 +16,7 @@ ALGORITHM = "ppo"
 SEED = 0
 _TIMESTEPS = 6000
 _IDS = {"mnist": "ReLeQ-MNIST-v0", "cifar10": "ReLeQ-CIFAR10-v0", "svhn": "ReLeQ-SVHN-v0"}
+_OWN = {"street-digits": "benchmarks.reproduce.networks:STREET_DIGITS_TASK"}
 
 
 class Found(NamedTuple):
@@ -37,15 +38,14 @@ def arguments(row: Row, least: float | None = None) -> list[str]:
         row: What is searched.
         least: `min_relative_accuracy`; `None` is the task's.
     """
-    pairs: dict[str, str] = {}
+    pairs = {} if row.table is not None else {"quantizer": row.quantizer, "bitwidths": json.dumps(row.bitwidths)}
     if row.table is not None:
         where = ["--from-table", row.table]
     elif row.task in _IDS:
         where = ["--env", f"releq_env:{_IDS[row.task]}"]
-        pairs = {"quantizer": row.quantizer, "bitwidths": json.dumps(row.bitwidths)}
     else:
         where = ["--env", "releq_env:ReLeQ-v0"]
-        pairs = {"problem": f"benchmarks.reproduce.networks:{row.task.replace('-', '_')}_{row.quantizer}"}
+        pairs["problem"] = _OWN[row.task]
     if least is not None:
         pairs["min_relative_accuracy"] = f"{least:g}"
     options = ["--algo", ALGORITHM, *where, "--timesteps", str(_TIMESTEPS), "--budget", str(row.budget)]
@@ -62,7 +62,7 @@ def search(row: Row, folder: Path, least: float | None = None) -> list[Found]:
         least: `min_relative_accuracy`; `None` is the task's.
 
     Raises:
-        ReLeQError: If it fails.
+        ReLeQError: If it fails, or was made with another constraint.
     """
     if not (folder / "report.json").exists():
         try:
@@ -70,9 +70,19 @@ def search(row: Row, folder: Path, least: float | None = None) -> list[Found]:
         except subprocess.CalledProcessError:
             raise ReLeQError(f"the search of {row.name} has failed (see above); mend it and start again") from None
         prune(folder)
+    if least not in (None, constraint(folder)):
+        raise ReLeQError(
+            f"{folder} was searched with the constraint {constraint(folder):g}, and {least:g} is wanted; delete it"
+        )
     with (folder / "evaluations.csv").open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     return [Found(tuple(map(int, row["bitwidths"].split())), float(row["relative_accuracy"])) for row in rows]
+
+
+def constraint(folder: Path) -> float:
+    """Return the constraint that a search was made with."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return float(config["problem"]["min_relative_accuracy"])
 
 
 def levels(found: Iterable[Found]) -> dict[int, Found]:

@@ -52,6 +52,18 @@ def test(row: Row, chosen: Path, folder: Path, controls: Path) -> dict[str, Any]
     return as_row(row, result, recipe)
 
 
+def check_result(result: Path, chosen: Path) -> None:
+    """Refuse a result that is not of what is chosen.
+
+    Raises:
+        ReLeQError: If it is of another assignment or recipe.
+    """
+    bitwidths, recipe = read_chosen(chosen)
+    known = json.loads(result.read_text())
+    if (tuple(known["bitwidths"]), FinalRecipe(**known["recipe"])) != (bitwidths, recipe):
+        raise ReLeQError(f"{result} is of another assignment or recipe than {chosen}; delete it and the folder `final`")
+
+
 def expected(row: Row, chosen: Path, folder: Path, controls: Path) -> str:
     """Return in words how long `test` would take."""
     bitwidths, recipe = read_chosen(chosen)

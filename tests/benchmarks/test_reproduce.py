@@ -18,10 +18,10 @@ from benchmarks.reproduce import __main__ as command
 from benchmarks.reproduce import choosing, levers, networks, rows
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.rows import ROWS, Row, find
-from benchmarks.reproduce.searching import Found, arguments, levels
+from benchmarks.reproduce.searching import Found, arguments, levels, search
 from releq_env import ReLeQError
 from releq_env.tasks import TASKS, Examples
-from releq_env.tasks.final import FINAL_RECIPES, FinalRecipe
+from releq_env.tasks.final import FinalRecipe
 
 DIGITS = Row("digits", "lsq", tuple(range(1, 9)), 2.0, table="digits", budget=20, seeds=(0, 1))
 
@@ -47,7 +47,7 @@ def digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Row:
     """A row that takes seconds."""
     monkeypatch.setitem(networks.TASKS, "digits", TASKS["digits"])
     monkeypatch.setitem(ROWS, DIGITS.name, DIGITS)
-    monkeypatch.setitem(FINAL_RECIPES, "digits", FinalRecipe(epochs=2, control_rates=(1e-3,), batch_size=64))
+    monkeypatch.setitem(networks.RECIPES, "digits", FinalRecipe(epochs=2, control_rates=(1e-3,), batch_size=64))
     monkeypatch.setenv("RELEQ_CACHE", str(tmp_path / "cache"))
     return DIGITS
 
@@ -105,6 +105,18 @@ def test_the_constraint_is_read_off_where_the_loss_is_the_allowed_one(slope: flo
     steps = [choosing.Step(Found((n,), 0.98 - slope * loss), loss) for n, loss in enumerate(losses)]
     expected = np.clip(choosing.LIMIT - choosing.MARGIN, losses.min(), losses.max())
     assert choosing.calibrated(steps, 0.5) == pytest.approx(0.98 - slope * expected, abs=1e-4)
+
+
+def test_a_constraint_is_never_above_one() -> None:
+    steps = [choosing.Step(Found((1,), 1.002), 0.1), choosing.Step(Found((2,), 1.001), 0.5)]
+    assert choosing.calibrated(steps, 0.99) == 1.0
+
+
+def test_a_search_with_another_constraint_is_not_taken(tmp_path: Path) -> None:
+    searched(tmp_path / "search", [Found((1, 1, 1, 1), 0.9)], 0.99)
+    assert search(DIGITS, tmp_path / "search", 0.99)
+    with pytest.raises(ReLeQError, match="delete it"):
+        search(DIGITS, tmp_path / "search", 0.98)
 
 
 def test_the_constraint_stays_where_nothing_can_be_read_off() -> None:
@@ -172,6 +184,13 @@ def test_a_row_is_made_once_its_choice_is_committed(
         assert picture in page
 
     before = (results / digits.name / "result.json").read_bytes()
+    changed = chosen | {"recipe": chosen["recipe"] | {"epochs": 3}}
+    (results / digits.name / "chosen.json").write_text(json.dumps(changed))
+    commit(repository)
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert "is of another assignment or recipe" in capsys.readouterr().err
+    git(repository, "revert", "--no-edit", "HEAD")
     read.clear()
     command.main(arguments)
     assert (results / digits.name / "result.json").read_bytes() == before
@@ -234,6 +253,19 @@ def test_levers_are_compared_on_validation(digits: Row, tmp_path: Path, capsys: 
     assert "average=0.9" in said
 
 
+def test_street_digits_are_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = np.repeat(np.array([0, 1, 2], np.uint8), (8, 2248, 4))
+    images = np.zeros((len(split), 32, 32), np.uint8)
+    np.savez(tmp_path / "street-digits-grey.npz", images=images, labels=(split * 3), split=split)
+    training, validation = networks.STREET_DIGITS.load(tmp_path)
+    assert training.inputs.shape == (8, 3, 32, 32)
+    assert set(training.targets.tolist()) == {0}
+    assert set(validation.targets.tolist()) == {3}
+    assert set(networks.STREET_DIGITS.load_test(tmp_path).targets.tolist()) == {6}
+    monkeypatch.setenv("RELEQ_DATA", str(tmp_path))
+    assert networks.RECIPES["street-digits"] is not networks.RECIPES["svhn"]
+
+
 def test_rows_are_found_by_name_and_by_task() -> None:
     assert [row.name for row in find(["cifar10", "mnist-lsq"])] == [
         *(name for name in ROWS if name.startswith("cifar10")), "mnist-lsq",
@@ -250,4 +282,6 @@ def test_searches_are_what_the_training_command_takes(name: str) -> None:
     assert settings.algo == "ppo"
     assert settings.budget == row.budget
     assert settings.env_kwargs["min_relative_accuracy"] == 0.985
-    assert row.table or "problem" in settings.env_kwargs or settings.env_kwargs["quantizer"] == row.quantizer
+    if row.table is None:
+        assert settings.env_kwargs["quantizer"] == row.quantizer
+        assert settings.env_kwargs["bitwidths"] == list(row.bitwidths)
