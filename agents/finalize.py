@@ -10,13 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from agents.run.option import optional
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError, check_choice
-
-
-def _option(metavar: str, default: str) -> Any:
-    """Say in the help what `None` stands for."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
 @dataclass
@@ -26,29 +22,29 @@ class Options:
     Started again it goes on where it was stopped.
     """
 
-    run_dir: Annotated[Path | None, tyro.conf.Positional, _option("RUN_DIR", "none; then --task and --bits")] = None
+    run_dir: Annotated[Path | None, tyro.conf.Positional, optional("RUN_DIR", "none; then --task and --bits")] = None
     """Folder of a run of agents.train: its best assignment is taken."""
-    task: Annotated[str | None, _option("NAME", "the run's")] = None
+    task: Annotated[str | None, optional("NAME", "the run's")] = None
     """A built-in task, in place of a run."""
-    bits: Annotated[str | None, _option("B,B,...", "the run's best")] = None
+    bits: Annotated[str | None, optional("B,B,...", "the run's best")] = None
     """The assignment, one bitwidth a layer."""
     seeds: Annotated[str, tyro.conf.arg(metavar="S,S,...")] = "0,1,2"
     """Seeds of the retrainings."""
-    quantizer: Annotated[str | None, _option("NAME", "lsq")] = None
+    quantizer: Annotated[str | None, optional("NAME", "lsq")] = None
     """With --task: the quantizer."""
-    recipe: Annotated[list[str], _option("NAME=VALUE", "releq_env/tasks/final.py")] = field(default_factory=list)
+    recipe: Annotated[list[str], optional("NAME=VALUE", "releq_env/tasks/final.py")] = field(default_factory=list)
     """Values of the recipe, e.g. epochs=60 distillation=0.7."""
     validation_only: bool = False
     """Read no test data: for choosing between assignments."""
-    output: Annotated[Path | None, _option("DIR", "RUN_DIR/final/BITS, or runs/final/TASK-QUANTIZER/BITS")] = None
+    output: Annotated[Path | None, optional("DIR", "RUN_DIR/final/BITS, or runs/final/TASK-QUANTIZER/BITS")] = None
     """Folder of the result."""
-    controls: Annotated[Path | None, _option("DIR", "in the cache folder")] = None
+    controls: Annotated[Path | None, optional("DIR", "in the cache folder")] = None
     """Folder of the full-precision controls, which all assignments of a task share."""
-    data_root: Annotated[Path | None, _option("DIR", "RELEQ_DATA")] = None
+    data_root: Annotated[Path | None, optional("DIR", "RELEQ_DATA")] = None
     """With --task: folder of the data."""
-    device: Annotated[str | None, _option("NAME", "cpu")] = None
+    device: Annotated[str | None, optional("NAME", "cpu")] = None
     """With --task: the device."""
-    precision: Annotated[str | None, _option("{auto,fp32,bf16}", "auto")] = None
+    precision: Annotated[str | None, optional("{auto,fp32,bf16}", "auto")] = None
     """With --task: type of activations and products while training."""
     dry_run: bool = False
     """Only say how long it would take."""

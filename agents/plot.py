@@ -15,6 +15,7 @@ import tyro
 
 from agents.report.files import explained
 from agents.report.plots import draw_run
+from agents.run.option import optional
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.report import Run, pictures, read_run
@@ -26,7 +27,7 @@ class Options:
 
     folders: tyro.conf.Positional[list[Path]]
     """The runs' folders: what --log-dir was."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: rewards.png)")] = None
+    out: Annotated[Path | None, optional("FILE", "rewards.png")] = None
     """Of several runs: the file to draw, .png, .svg or .pdf."""
 
 

@@ -46,11 +46,13 @@ def tune(options: Options) -> dict[str, Any]:
     from agents.run.settings import Options as RunOptions
     from agents.run.settings import new_settings
     from agents.tuning.score import landscape, score, total, with_values
-    from agents.tuning.trials import Trials, read_ranges
+    from agents.tuning.trials import LARGEST_SEED, Trials, read_ranges
 
     for name in ("trials", "seeds", "budget"):
         if getattr(options, name) < 1:
             raise ReLeQError(f"--{name} {getattr(options, name)} is not accepted; give a whole number from 1")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ReLeQError(f"--seed {options.seed} is not accepted; give a whole number from 0 to {LARGEST_SEED}")
     settings = new_settings(RunOptions(algo=options.algo, env="releq_env:ReLeQ-v0"))
     ranges, default = read_ranges(options.algo), settings.hyperparams
     for name in options.problems:

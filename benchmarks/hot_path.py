@@ -20,10 +20,10 @@ from torch.autograd.function import BackwardCFunction
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.common import machine
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, positive, write
 from benchmarks.common.stand_ins import BATCH, BITS, NETWORKS, STEPS, random_task
 from releq_env.quantization import QUANTIZERS
+from releq_env.report.markdown import table
 from releq_env.retraining.data import Data
 from releq_env.retraining.distillation import Loss
 from releq_env.retraining.fused import HalvingMaxPoolReLU

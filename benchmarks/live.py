@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.common.machine import processor
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, write
 from benchmarks.common.training_runs import prune, train
 from releq_env.files import replace_file
+from releq_env.report.markdown import table
 
 
 class Run(NamedTuple):

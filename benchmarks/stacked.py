@@ -22,9 +22,9 @@ import torch
 
 from benchmarks.common import machine
 from benchmarks.common.assignments import distinct
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, command, positive, write
 from benchmarks.common.stand_ins import NETWORKS, random_task
+from releq_env.report.markdown import table
 from releq_env.retraining.short import ShortRetraining
 from releq_env.workers.stacked import StackedPool
 from releq_env.workers.waiting import Waiting

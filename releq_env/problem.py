@@ -5,11 +5,12 @@ import math
 import operator
 import os
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -206,7 +207,7 @@ class Problem:
         Args:
             model: Any `torch.nn.Module` of one input, in float32: trained, or to be trained by `pretraining`.
             train_data: A pair `(inputs, targets)` of tensors or arrays, inputs as the network takes them; a
-                map-style `Dataset` of such pairs; or a `DataLoader`. Read once into memory.
+                map-style `Dataset` of such pairs; or a `DataLoader`. Read once.
             validation_data: Likewise: accuracies are measured on it, and nothing is trained on it.
             test_data: Likewise, for final reports only; `None`: there is none.
             loss: `(outputs, targets) -> scalar`. Default: cross-entropy, for a classifier.
@@ -230,7 +231,7 @@ class Problem:
             cache_key: A name that stands for loss, metric and distillation where these are not torch's, and changes
                 with them. Without it accuracies are kept in memory only.
             name: What the problem is called. Default: the network's class.
-            data_limit: How many GB (1e9 bytes) the data may take in memory.
+            data_limit: How many GB (1e9 bytes) the data may take in memory; what is more is kept in files.
             cache: See `ReLeQEnv`.
             device: See there.
             precision: See there; `"auto"` is fp32 where bf16 changes the network's accuracy.
@@ -515,8 +516,16 @@ class Problem:
         Raises:
             ReLeQError: If it does not fit the layers and their choices.
         """
-        self.indices(bitwidths)
-        return tuple(int(bits) for bits in bitwidths)
+        return self.assignment(self.indices(bitwidths).tolist())
+
+    def assignment(self, indices: Iterable[int]) -> tuple[int, ...]:
+        """Return the assignment of indices into the choices, one a layer: the inverse of `indices`.
+
+        Raises:
+            IndexError: If one is beyond its layer's choices.
+            ValueError: If there are more or fewer than layers.
+        """
+        return tuple(of_layer[index] for of_layer, index in zip(self.choices, indices, strict=True))
 
     def indices(self, bitwidths: Any) -> NDArray[np.int64]:
         """Return an assignment as indices into the choices, shape `(layers,)`.
@@ -580,13 +589,20 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
     if not isinstance(problem, Problem):
         _check_names(arguments, _TASK_ARGUMENTS, "the environment")
         return Problem.from_task(problem, **arguments)
-    arguments.pop("table", None)  # the id's own, which a problem replaces
+    if _of_an_id(arguments.get("table")):
+        arguments.pop("table", None)  # which a problem replaces
     if arguments:
         raise ReLeQError(
             f"{next(iter(arguments))}= was given beside a problem, which has its own; "
             f"give problem.replace({next(iter(arguments))}=...), or make the problem with it"
         )
     return problem
+
+
+def _of_an_id(table: Any) -> bool:
+    """Whether it is the table that a registered id has of its own, or the lack of one."""
+    own = [spec.kwargs.get("table") for spec in gym.registry.values()]
+    return table is None or (isinstance(table, str) and table in own)
 
 
 def _is_task(found: Any) -> bool:

@@ -160,6 +160,27 @@ def test_assignments(given: Any) -> None:
     assert problem.state_of_quantization(given) == pytest.approx(14 / 24)
 
 
+def test_an_iterator_is_used_up_once() -> None:
+    problem = function_problem()
+    assert problem.check(iter([2, 4, 8])) == (2, 4, 8)
+    assert problem.by_module(bits for bits in (2, 4, 8)) == {"layer0": 2, "layer1": 4, "layer2": 8}
+    for wrong in ([2, 4], [2, 4, 8, 8]):
+        with pytest.raises(ReLeQError, match="does not fit"):
+            problem.check(iter(wrong))
+
+
+def test_assignments_of_indices() -> None:
+    problem = function_problem(choices=[[2, 4], [8], [1, 2, 8]])
+    for assignment in itertools.product(*problem.choices):
+        found = problem.assignment(problem.indices(assignment))
+        assert found == assignment
+        assert all(type(bits) is int for bits in found)
+    with pytest.raises(ValueError):
+        problem.assignment([0, 0])
+    with pytest.raises(IndexError):
+        problem.assignment([0, 1, 0])
+
+
 @pytest.mark.parametrize(
     "given",
     [(2, 4), (2, 4, 8, 8), (2, 4, 3), (2.0, 4.0, 8.0), "248", 2, None, (2, 4, [8]), {}, [2] * 1_000_000],
@@ -347,7 +368,7 @@ def test_a_problem_by_module_and_function(module: str) -> None:
         ("my_problems:a:b", "cannot be found"),
         ("my problems:small", "cannot be found"),
         (":small", "cannot be found"),
-        ("my_problems:wrong", "gave 7, neither a releq_env.Problem nor a Task"),
+        ("my_problems:wrong", "gave 7; return a releq_env.Problem, or a releq_env.tasks.Task"),
     ],
 )
 def test_a_name_that_leads_to_no_problem_gets_one_line(module: str, name: str, message: str) -> None:

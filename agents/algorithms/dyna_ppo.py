@@ -16,7 +16,7 @@ from releq_env.errors import ReLeQError, check_choice, check_fraction, check_who
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.improvement import clipped
-from releq_env.searchers.moves import draw_unknown
+from releq_env.searchers.moves import draw_unknown, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -169,7 +169,7 @@ class DynaPPO:
         self._model = AccuracyModel(problem, members)
         self._promise = Promise(problem, self._model)
         self._fitted = 0  # to so many evaluations
-        uniform = [start for start in problem.uniform() if warm_start and problem.keeps_max_cost(start)]
+        uniform = starts(problem) if warm_start else []
         drawn = map(self._assignment, self._policy.sample(_RANDOM_STARTS).rows.tolist())
         self._starts = list(dict.fromkeys([*uniform, *drawn]))
         self._asked: set[Assignment] = set()
@@ -283,7 +283,7 @@ class DynaPPO:
         return np.array([self._problem.indices(assignment) for assignment in assignments])
 
     def _assignment(self, row: Sequence[int]) -> Assignment:
-        return tuple(bits[index] for bits, index in zip(self._problem.choices, row, strict=True))
+        return self._problem.assignment(row)
 
 
 def _ranks(values: Sequence[tuple[float, ...]]) -> Indices:

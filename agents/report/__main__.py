@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from agents.run.option import optional
 from releq_env.command import ends_in_one_line
 from releq_env.report import write_report
 
@@ -19,7 +20,7 @@ class Options:
 
     folder: tyro.conf.Positional[Path]
     """The run's folder: what --log-dir was."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: report.html in it)")] = None
+    out: Annotated[Path | None, optional("FILE", "report.html in it")] = None
     """The file to write."""
 
 

@@ -1,9 +1,10 @@
 """Writing the files of a run, with an error that helps."""
 
+import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,44 @@ def write_json(path: Path, content: Any) -> None:
         ReLeQError: If it cannot be written.
     """
     write(path, json.dumps(_known(content), indent=2, allow_nan=False) + "\n")
+
+
+class Table:
+    """A CSV file that is written row by row, each line whole and at once.
+
+    Args:
+        path: The file.
+        columns: Names of its columns.
+        anew: Whether to begin the file anew, not to go on at its end.
+        comment: A line above the columns' names.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], anew: bool = True, comment: str = "") -> None:
+        self._path = path
+        with explained(path):
+            self._file = path.open("w" if anew else "a", newline="")
+            self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
+            if self._file.tell() == 0:
+                self._file.write(comment)
+                self._writer.writeheader()
+                self._file.flush()
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows."""
+        with explained(self._path):
+            self._writer.writerows(rows)
+            self._file.flush()
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with explained(self._path):
+            self._file.close()
 
 
 def _known(content: Any) -> Any:

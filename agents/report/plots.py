@@ -63,8 +63,3 @@ def draw_run(path: Path, run: Run) -> list[Path]:
             warnings.simplefilter("ignore")  # of characters in a layer's name that the font lacks
             figure.savefig(path / name, dpi=150)
     return [path / name for name in drawn]
-
-
-def names_of_actions(problem: Problem, layer: int, action_mode: str) -> list[str]:
-    """Return what the actions on a layer are called, up to its last choice."""
-    return pictures.action_names(problem.choices[layer], action_mode)

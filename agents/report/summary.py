@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.report.text import markdown_table, spaced
+from agents.report.text import spaced
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.report.markdown import table
 from releq_env.report.run import Compared, View
 from releq_env.report.verdict import advice, against_uniform, meeting
 
@@ -80,11 +81,9 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
         [
             f"# Best assignment: {spaced(best.bitwidths)}",
             said if best.keeps_max_cost else f"**{said.replace(':', '**:', 1)}",
-            markdown_table(
-                ("layer", "bits", "weights"), [(layer.name, bits, f"{layer.weights:,}") for layer, bits in rows]
-            )
+            table(("layer", "bits", "weights"), [(layer.name, bits, f"{layer.weights:,}") for layer, bits in rows])
             if sized
-            else markdown_table(("layer", "bits"), [(layer.name, bits) for layer, bits in rows]),
+            else table(("layer", "bits"), [(layer.name, bits) for layer, bits in rows]),
             _size(problem, best.bitwidths),
             f"Validation accuracy, relative to full precision; the constraint is {least:.4f}"
             f"{'' if problem.max_cost is None else f', at a cost of at most {problem.max_cost:g}'}. "
@@ -92,11 +91,9 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
             + (
                 f"Confirmed: the mean of {len(best.accuracies)} unseen seeds."
                 if seeded
-                else "Not confirmed: these accuracies have no retraining seed."
+                else "Not confirmed: these accuracies have no other retraining seed."
             ),
-            markdown_table(
-                [name for name in header if not left_out.get(name)], [_row(problem, each) for each in compared]
-            ),
+            table([name for name in header if not left_out.get(name)], [_row(problem, each) for each in compared]),
             against_uniform(compared),
             f"{episodes}{counts['distinct_evaluations']} distinct evaluations, {counts['retrained']} of them "
             f"retrained in this run; {counts['wall_seconds']:.1f} s{part}, of which the agent itself took "

@@ -8,9 +8,13 @@ import numpy as np
 
 from agents.algorithms.registry import find_agent
 from agents.run.making import make_agent
+from agents.run.progress import Stopwatch
 from agents.run.settings import Settings
 from releq_env.evaluation import BudgetExhausted, Evaluation
 from releq_env.problem import Problem
+
+STEPS_AN_EVALUATION = 20
+"""A run ends at that many time steps a distinct evaluation of its budget: a converged policy asks nothing new."""
 
 
 class BareRun(NamedTuple):
@@ -57,7 +61,11 @@ class _Watched:
 
 
 def run_bare(
-    settings: Settings, problem: Problem, until: Callable[[Evaluation], bool] | None = None, **rules: Any
+    settings: Settings,
+    problem: Problem,
+    until: Callable[[Evaluation], bool] | None = None,
+    elsewhere: Stopwatch | None = None,
+    **rules: Any,
 ) -> BareRun:
     """Run an agent on a problem in this process.
 
@@ -65,17 +73,18 @@ def run_bare(
         settings: Of the run; `env` and `env_kwargs` are not looked at.
         problem: What is searched; its evaluator must be fresh, or its evaluations count.
         until: Says of an evaluation whether to end after it.
+        elsewhere: Measures what is not the agent's: what environments and evaluations take.
         **rules: `evaluate`, `action_mode` and `observation` of the environment.
 
     Raises:
         ReLeQError: If the agent does not take its hyperparameters.
     """
-    evaluator, learner = problem.evaluator, None
-    env: Any = gym.make("releq_env:ReLeQ-v0", problem=problem, **rules)
+    evaluator, learner, elsewhere = problem.evaluator, None, elsewhere or Stopwatch()
+    env: Any = elsewhere(gym.make)("releq_env:ReLeQ-v0", problem=problem, **rules)
     watched = _Watched(problem, settings, until)
     evaluator.listener, evaluator.budget = watched, settings.budget
     try:
-        learner = make_agent(settings, find_agent(settings.algo), env)
+        learner = make_agent(settings, find_agent(settings.algo), env, elsewhere)
         learner.learn(settings.timesteps, watched)
     except BudgetExhausted:
         pass

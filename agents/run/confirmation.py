@@ -9,14 +9,28 @@ import numpy as np
 
 from agents.report.summary import Candidate
 from agents.run.folder import RunFolder
-from releq_env.evaluation import Evaluation
+from releq_env.evaluation import Evaluation, Source
 from releq_env.problem import Problem
 from releq_env.searchers.rows import recorded
 from releq_env.seeds import each_seed
+from releq_env.tables.source import TableSource
 from releq_env.workers.waiting import Assignment
 
 BEST = 5
 SEEDS = 2
+
+
+def unseen_seeds(source: Source) -> list[int]:
+    """Return up to `SEEDS` retraining seeds that a search has not seen: the next ones; none where there are none.
+
+    A table has no others than it was measured with: its last is followed by its first, and its mean has seen them all.
+    """
+    if isinstance(source, TableSource):
+        searched = source.seed
+        others = [] if searched is None else [seed for seed in source.table.whole_seeds if seed != searched]
+        return sorted(others, key=lambda seed: (seed < source.retrain_seed, seed))[:SEEDS]
+    last = max(each_seed(source.retrain_seed))
+    return [seed for seed in range(last + 1, last + 1 + SEEDS) if source.reseeded(seed) is not source]
 
 
 def confirm(folder: RunFolder, problem: Problem, recommended: Assignment | None = None) -> list[Candidate]:
@@ -32,7 +46,6 @@ def confirm(folder: RunFolder, problem: Problem, recommended: Assignment | None 
     """
     evaluator, source = problem.evaluator, problem.evaluator.source
     seed = source.retrain_seed
-    last = max(each_seed(seed))
     everything = sorted(map(recorded, folder.rows), key=problem.merit, reverse=True)
     evaluations = everything[:BEST]
     kept = [evaluation for evaluation in evaluations if problem.keeps_max_cost(evaluation.bitwidths)]
@@ -43,7 +56,7 @@ def confirm(folder: RunFolder, problem: Problem, recommended: Assignment | None 
     missing = [assignment for assignment, known in uniform.items() if known is None]
     measured = iter(evaluator.reseeded(seed).evaluate_many(missing, progress=watched))
     as_found = found + [next(measured) if known is None else known for known in uniform.values()]
-    unseen = [other for other in range(last + 1, last + 1 + SEEDS) if source.reseeded(other) is not source]
+    unseen = unseen_seeds(source)
     if unseen:
         print("measuring the best and the uniform assignments again, with unseen retraining seeds ...", flush=True)
     again = [

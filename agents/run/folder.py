@@ -14,11 +14,10 @@ Everything that is finished is on disk the moment it is finished. The layout is 
 | `report.md`, `report.json`, `*.png` | the result |
 """
 
-import csv
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 import yaml
 from filelock import FileLock, Timeout
 
-from agents.report.files import explained, write, write_json
+from agents.report.files import Table, explained, write, write_json
 from agents.report.text import spaced
 from agents.run.settings import Settings
 from releq_env.errors import ReLeQError
@@ -227,41 +226,3 @@ class RunFolder:
         if better:
             self.best = row
         return better
-
-
-class Table:
-    """A CSV file that is written row by row, each line whole and at once.
-
-    Args:
-        path: The file.
-        columns: Names of its columns.
-        anew: Whether to begin the file anew, not to go on at its end.
-        comment: A line above the columns' names.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str], anew: bool = True, comment: str = "") -> None:
-        self._path = path
-        with explained(path):
-            self._file = path.open("w" if anew else "a", newline="")
-            self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
-            if self._file.tell() == 0:
-                self._file.write(comment)
-                self._writer.writeheader()
-                self._file.flush()
-
-    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows."""
-        with explained(self._path):
-            self._writer.writerows(rows)
-            self._file.flush()
-
-    def __enter__(self) -> "Table":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        with explained(self._path):
-            self._file.close()

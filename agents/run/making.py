@@ -73,7 +73,9 @@ def make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch 
 def _made(settings: Settings, agent: Agent, searched: Any, hyperparams: dict[str, Any]) -> Any:
     try:
         return agent.make(searched, settings.seed, **hyperparams)
-    except TypeError as error:
+    except ReLeQError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ReLeQError(f"{settings.algo} does not take its hyperparameters ({error}); see --hyperparams") from error
 
 

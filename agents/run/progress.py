@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from agents.report.files import Table
 from agents.report.text import MONITOR, PROBABILITIES, spaced
-from agents.run.folder import RunFolder, Table
+from agents.run.folder import RunFolder
 from agents.run.settings import Settings
 from releq_env.evaluation import Evaluator
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium as gym
-import tyro
 import yaml
 
 from agents.algorithms.registry import ALGORITHMS, read_hyperparams
+from agents.run.option import optional
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.registration import OWN_TABLE
 from releq_env.tables.shipped import TABLES
@@ -19,42 +19,37 @@ from releq_env.tables.shipped import TABLES
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # of which YAML 1.1 takes 1e-3 for text
 
 
-def _option(metavar: str, default: str) -> Any:
-    """Say in the help what `None` stands for."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
-
-
 @dataclass
 class Options:
     """Search for the bitwidths of a network's layers."""
 
-    algo: Annotated[str | None, _option("{" + ",".join(ALGORITHMS) + "}", "ppo")] = None
+    algo: Annotated[str | None, optional("{" + ",".join(ALGORITHMS) + "}", "ppo")] = None
     """The agent."""
-    env: Annotated[str | None, _option("ID", "releq_env:ReLeQ-Digits-v0")] = None
+    env: Annotated[str | None, optional("ID", "releq_env:ReLeQ-Digits-v0")] = None
     """Id of the environment."""
-    from_table: Annotated[str | None, _option("NAME", "none")] = None
+    from_table: Annotated[str | None, optional("NAME", "none")] = None
     """Search an accuracy table instead, by its name or path; --env-kwargs are then of a table, e.g. seed=1."""
-    timesteps: Annotated[int | None, _option("N", "the agent's for that id")] = None
+    timesteps: Annotated[int | None, optional("N", "the agent's for that id")] = None
     """Steps over all environments; a step is one layer."""
-    budget: Annotated[int | None, _option("M", "none")] = None
+    budget: Annotated[int | None, optional("M", "none")] = None
     """Stop at that many distinct evaluations."""
-    minutes: Annotated[float | None, _option("T", "none")] = None
+    minutes: Annotated[float | None, optional("T", "none")] = None
     """Stop after that many minutes; those before a resume count."""
-    seed: Annotated[int | None, _option("S", "0")] = None
+    seed: Annotated[int | None, optional("S", "0")] = None
     """Seeds the agent; no accuracy depends on it."""
-    n_envs: Annotated[int | None, _option("K", "the agent's")] = None
+    n_envs: Annotated[int | None, optional("K", "the agent's")] = None
     """Environments side by side; of a searcher, assignments asked for at once."""
-    workers: Annotated[int | None, _option("W", "one a core, where that is faster")] = None
+    workers: Annotated[int | None, optional("W", "one a core, where that is faster")] = None
     """Processes (or Ray actors) that retrain; changes no result."""
-    log_dir: Annotated[Path | None, _option("DIR", "runs/ALGO/ID_1, _2, ...")] = None
+    log_dir: Annotated[Path | None, optional("DIR", "runs/ALGO/ID_1, _2, ...")] = None
     """The run's folder."""
-    env_kwargs: Annotated[list[str], _option("NAME=VALUE", "none")] = field(default_factory=list)
+    env_kwargs: Annotated[list[str], optional("NAME=VALUE", "none")] = field(default_factory=list)
     """Arguments of gym.make, e.g. retrain_images=5000 cost=energy bitwidths='[2, 4, 8]'."""
-    hyperparams: Annotated[list[str], _option("NAME=VALUE", "agents/hyperparams/ALGO.yml")] = field(
+    hyperparams: Annotated[list[str], optional("NAME=VALUE", "agents/hyperparams/ALGO.yml")] = field(
         default_factory=list
     )
     """Settings of the agent, e.g. learning_rate=0.001."""
-    resume: Annotated[Path | None, _option("DIR", "a new run")] = None
+    resume: Annotated[Path | None, optional("DIR", "a new run")] = None
     """Go on with the run in this folder; only --timesteps, --budget, --minutes and --workers may differ."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.run.bare import run_bare
+from agents.run.bare import STEPS_AN_EVALUATION, run_bare
 from agents.run.settings import Settings
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.problem import Problem
@@ -17,8 +17,8 @@ from releq_env.testing.landscapes import LANDSCAPES, Landscape, look_at
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {**LANDSCAPES, "digits": lambda: Problem.from_table("digits")}
 """What may be tuned on: synthetic landscapes, and of the tables `digits` only. Others are for comparing."""
 
-BUDGET, TIMESTEPS = 300, 6000
-"""A run ends at so many distinct evaluations, or at so many time steps: a converged policy asks nothing new."""
+BUDGET = 300
+"""A run ends at so many distinct evaluations, or at `STEPS_AN_EVALUATION` time steps for each."""
 
 
 @cache
@@ -58,7 +58,7 @@ def score(settings: Settings, problems: Sequence[str], seeds: int, budget: int =
     Raises:
         ReLeQError: If a run evaluates nothing, or the agent does not take its hyperparameters.
     """
-    steps = budget * TIMESTEPS // BUDGET
+    steps = STEPS_AN_EVALUATION * budget
     found: dict[str, list[float]] = {}
     for name in problems:
         known = landscape(name)

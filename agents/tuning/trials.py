@@ -10,6 +10,9 @@ import yaml
 
 from releq_env.errors import ReLeQError, check_choice
 
+LARGEST_SEED = 4_000_000
+"""Of the suggestions: a sampler's seed, below 2**32, is 1000 times it and the number of the trial."""
+
 RANGES = Path(__file__).with_name("ranges.yml")
 
 

@@ -1,5 +1,6 @@
 """What the commands have in common: numbers on the command line, and JSON files of what was measured."""
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +31,17 @@ def command(program: str, arguments: Mapping[str, object]) -> str:
     return " ".join(parts)
 
 
+def from_zero(text: str) -> int:
+    """Read a whole number from 0 from the command line."""
+    return _whole(text, 0)
+
+
 def positive(text: str) -> int:
-    """Read a number from 1 from the command line."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    """Read a whole number from 1 from the command line."""
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not accepted; give a whole number from {least}")
+    return int(text)

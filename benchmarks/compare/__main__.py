@@ -16,16 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agents.run.bare import STEPS_AN_EVALUATION
 from benchmarks.common import machine, recording
-from benchmarks.common.markdown import table
 from benchmarks.compare import schedule, suite
 from benchmarks.compare.facts import facts_of
 from benchmarks.compare.pool import POOLS, import_all, make_pool
 from benchmarks.compare.results import Results
-from benchmarks.compare.run import STEPS_AN_EVALUATION, Job, Variant
+from benchmarks.compare.run import Job, Variant
 from releq_env.command import ends_in_one_line
 from releq_env.devices import cores
 from releq_env.errors import ReLeQError
+from releq_env.report.markdown import table
 
 RERUN_SEEDS = range(1000, 1003)
 """Of `--rerun`: fresh ones, so that it is evidence of its own."""
@@ -133,13 +134,17 @@ def _complete(entries: list[suite.Entry]) -> list[suite.Entry]:
 
 
 def _default_output(args: argparse.Namespace, entries: Sequence[suite.Entry], agents: Sequence[Variant]) -> Path:
-    """Return the file of the comparison, which holds nothing but agents as they are shipped on the main suite."""
+    """Return the file of the comparison, which holds nothing but agents as they are shipped on the main suite.
+
+    Raises:
+        ReLeQError: If something else is compared. What is imported may be, or may change, any agent.
+    """
     main_names = {entry.name for entry in suite.MAIN}
     plain = all(agent == Variant(agent.algo, agent.algo) for agent in agents) and args.budget == 300
-    if not plain or args.timesteps or any(entry.name not in main_names for entry in entries):
+    if not plain or args.imports or args.timesteps or any(entry.name not in main_names for entry in entries):
         raise ReLeQError(
-            "--output is missing: comparison.csv holds nothing but the main suite, agents with their shipped settings "
-            "and a budget of 300; give another file, e.g. --output benchmarks/results/apart.csv"
+            "--output is missing: comparison.csv holds nothing but the main suite, shipped agents with their shipped "
+            "settings and a budget of 300; give another file, e.g. --output benchmarks/results/apart.csv"
         )
     return recording.RESULTS / "comparison.csv"
 

@@ -42,8 +42,8 @@ class Pool(Protocol):
         """Take a job."""
         ...
 
-    def next(self, timeout: float | None = None) -> list[Outcome]:
-        """Return finished ones, waiting for one at least; none if the time is up."""
+    def next(self) -> list[Outcome]:
+        """Return finished ones, waiting for one at least."""
         ...
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Here:
         """Take a job."""
         self._job = job
 
-    def next(self, timeout: float | None = None) -> list[Outcome]:
+    def next(self) -> list[Outcome]:
         """Do it."""
         job, self._job = self._job, None
         return [] if job is None else [attempt(job)]
@@ -93,10 +93,10 @@ class _Futures:
         self.capacity = capacity
         self._jobs: dict[Any, Job] = {}
 
-    def next(self, timeout: float | None = None) -> list[Outcome]:
+    def next(self) -> list[Outcome]:
         """Return finished ones, waiting for one at least."""
         outcomes = []
-        for future in self._finished(timeout):
+        for future in self._finished():
             job = self._jobs.pop(future)
             try:
                 outcomes.append(self._result(future))
@@ -105,7 +105,7 @@ class _Futures:
                 self._broken()
         return outcomes
 
-    def _finished(self, timeout: float | None) -> Sequence[Any]:
+    def _finished(self) -> Sequence[Any]:
         raise NotImplementedError
 
     def _result(self, future: Any) -> Outcome:
@@ -147,8 +147,8 @@ class Processes(_Futures):
         for process in processes:
             process.terminate()
 
-    def _finished(self, timeout: float | None) -> Sequence[Any]:
-        done = concurrent.futures.wait(self._jobs, timeout, concurrent.futures.FIRST_COMPLETED).done
+    def _finished(self) -> Sequence[Any]:
+        done = concurrent.futures.wait(self._jobs, return_when=concurrent.futures.FIRST_COMPLETED).done
         return [future for future in self._jobs if future in done]
 
     def _result(self, future: Any) -> Outcome:
@@ -188,8 +188,8 @@ class Ray(_Futures):
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
 
-    def _finished(self, timeout: float | None) -> Sequence[Any]:
-        return self._ray.wait(list(self._jobs), num_returns=1, timeout=timeout)[0]
+    def _finished(self) -> Sequence[Any]:
+        return self._ray.wait(list(self._jobs), num_returns=1)[0]
 
     def _result(self, future: Any) -> Outcome:
         return self._ray.get(future)

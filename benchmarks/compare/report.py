@@ -41,12 +41,19 @@ def write_report(results: Path, out: Path) -> Path:
     main = found["comparison"]
     if main is None:
         raise ReLeQError(f"{results / 'comparison.csv'} is not there; make it with python -m benchmarks.compare")
+    begun = [f"{name}.csv" for name, scores in found.items() if scores is not None and not scores.algos]
+    if not main.algos:
+        raise ReLeQError(
+            f"in {results / 'comparison.csv'} no agent has a run on every problem yet; let the comparison go on"
+        )
     out.mkdir(parents=True, exist_ok=True)
     parts = ["# The comparison", _how(main), *_main(main, out)]
     for name, scores in found.items():
-        if scores is not None and name in _MORE:
+        if scores is not None and scores.algos and name in _MORE:
             parts += _MORE[name](main, scores, out)
     parts += _lottery(results / "lottery.csv", out)
+    if begun:
+        parts += [f"Left out, since no agent has a run on every problem of it yet: {', '.join(begun)}."]
     parts += ["## How it was made", _made(main)]
     page = out / "README.md"
     replace_file(page, "\n\n".join(parts) + "\n")

@@ -1,25 +1,22 @@
 """One run: an agent with a seed on a problem, by the code of `agents.train`, without its folder."""
 
-import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-import gymnasium as gym
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from agents.algorithms.base import Progress
-from agents.algorithms.registry import find_agent
-from agents.run.making import make_agent
+from agents.run.bare import BareRun, run_bare
 from agents.run.progress import Stopwatch
 from agents.run.settings import Options, Settings, new_settings
 from benchmarks.compare import curves
 from benchmarks.compare.facts import pack_front, unseen_regret
 from benchmarks.compare.suite import Entry
 from releq_env.errors import ReLeQError
-from releq_env.evaluation import BudgetExhausted, Evaluation
 from releq_env.problem import Problem
 from releq_env.tables.statistics import hypervolume, nondominated
 
@@ -27,8 +24,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 ENV = "releq_env:ReLeQ-Tabular-v0"
-STEPS_AN_EVALUATION = 20
-"""A run ends at that many time steps a distinct evaluation of its budget: a converged policy asks nothing new."""
 
 
 @dataclass(frozen=True)
@@ -171,55 +166,6 @@ class ProcessorTime(Stopwatch):
         return timed
 
 
-class Watch(Progress):
-    """Counts the time steps of a run, and takes up its evaluations.
-
-    Args:
-        problem: What is searched.
-        settings: Of the run.
-
-    Attributes:
-        timesteps: So far.
-        evaluations: Each distinct one, in order.
-        rewards: The reward of the best after each of them.
-        best: The best so far.
-    """
-
-    def __init__(self, problem: Problem, settings: Settings) -> None:
-        self.schedule_timesteps = settings.schedule_timesteps
-        self.timesteps = 0
-        self.evaluations: list[Evaluation] = []
-        self.rewards: list[float] = []
-        self.best: Evaluation | None = None
-        self._problem = problem
-        self._budget = settings.budget
-
-    def step(self, rewards: Any, dones: Any, infos: Any) -> bool:
-        """Take up a step of all environments."""
-        return self._count(len(rewards))
-
-    def asked(self, assignments: int) -> bool:
-        """Count assignments that a searcher has asked for."""
-        return self._count(assignments * self._problem.num_layers)
-
-    def probabilities(self, by_layer: Sequence[Sequence[float]]) -> None:
-        """Nothing is kept of them."""
-
-    def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
-        """Take up a distinct evaluation."""
-        self.evaluations.append(evaluation)
-        if self.best is None or self._problem.merit(evaluation) > self._problem.merit(self.best):
-            self.best = evaluation
-        self.rewards.append(self._problem.objective(self.best))
-
-    def diverged(self) -> None:
-        """Nothing is repeated here."""
-
-    def _count(self, steps: int) -> bool:
-        self.timesteps += steps
-        return self._budget is None or len(self.evaluations) < self._budget
-
-
 def run(job: Job) -> Row:
     """Do a run.
 
@@ -227,45 +173,35 @@ def run(job: Job) -> Row:
         ReLeQError: If the agent refuses the problem, or has evaluated nothing.
     """
     with threadpool_limits(1):  # so that it does not matter how many run side by side
-        settings, agent, elsewhere = job.settings, find_agent(job.variant.algo), ProcessorTime()
-        env: Any = gym.make(ENV, **job.entry.arguments(), **dict(job.variant.env_kwargs))
-        problem: Problem = env.unwrapped.problem
-        watch = Watch(problem, settings)
-        problem.evaluator.listener, problem.evaluator.budget = watch, settings.budget
+        settings, problem, elsewhere = job.settings, job.entry.problem(), ProcessorTime()
         begun, busy = time.perf_counter(), time.process_time()
-        learner = make_agent(settings, agent, env, elsewhere)
-        with contextlib.suppress(BudgetExhausted):
-            learner.learn(settings.timesteps, watch)
+        found = run_bare(settings, problem, elsewhere=elsewhere, **dict(job.variant.env_kwargs))
         seconds, own = time.perf_counter() - begun, time.process_time() - busy - elsewhere.seconds
-    if watch.best is None:
+    if not found.evaluations:
         raise ReLeQError(f"{job.variant.label} has evaluated nothing on {job.entry.name}")
-    return _row(job, problem, watch, _recommended(learner, watch.best), (seconds, own))
+    return _row(job, problem, found, seconds, own)
 
 
-def _recommended(learner: Any, best: Evaluation) -> tuple[int, ...]:
-    """Return what the agent recommends of what it has measured: a model may know that the best was lucky."""
-    recommend = getattr(getattr(learner, "_searcher", learner), "recommend", None)
-    return (recommend() if recommend is not None else None) or best.bitwidths
-
-
-def _row(job: Job, problem: Problem, watch: Watch, recommended: tuple[int, ...], seconds: tuple[float, float]) -> Row:
-    best = watch.best
-    assert best is not None
+def _row(job: Job, problem: Problem, found: BareRun, seconds: float, own: float) -> Row:
+    best_so_far = list(accumulate(found.evaluations, partial(max, key=problem.merit)))  # of equals the first
+    best = best_so_far[-1]
+    # A model may know that the best was lucky.
+    recommended = (found.learner.recommend() if hasattr(found.learner, "recommend") else None) or best.bitwidths
     terms = problem.terms(best.bitwidths)
     of_recommended = problem.evaluator.lookup(recommended)
     assert of_recommended is not None
     unseen = unseen_regret(problem, recommended)
-    q = np.array([problem.state_of_quantization(each.bitwidths) for each in watch.evaluations])
-    a = np.array([each.relative_accuracy for each in watch.evaluations])
+    q = np.array([problem.state_of_quantization(each.bitwidths) for each in found.evaluations])
+    a = np.array([each.relative_accuracy for each in found.evaluations])
     front: Any = nondominated(q, a) if job.seed < FRONTS_OF_SEEDS else []
     return Row(
         *job.key,
         str(problem.reward),
         job.budget,
-        len(watch.evaluations),
-        watch.timesteps,
-        round(seconds[0], 3),
-        round(seconds[1], 3),
+        len(found.evaluations),
+        found.timesteps,
+        round(seconds, 3),
+        round(own, 3),
         " ".join(map(str, best.bitwidths)),
         " ".join(map(str, recommended)),
         round(best.relative_accuracy, 6),
@@ -275,6 +211,6 @@ def _row(job: Job, problem: Problem, watch: Watch, recommended: tuple[int, ...],
         "" if unseen is None else f"{unseen[0]:.6g}",
         "" if unseen is None else f"{unseen[1]:.4g}",
         round(hypervolume(q, a, (1.0, 0.0)), 6),
-        curves.pack(curves.improvements(watch.rewards)),
+        curves.pack(curves.improvements([problem.objective(each) for each in best_so_far])),
         pack_front(zip(q[front].tolist(), a[front].tolist(), strict=True)),
     )

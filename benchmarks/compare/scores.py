@@ -13,7 +13,6 @@ from benchmarks.compare.facts import Facts
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import Row
 from benchmarks.compare.suite import MAIN
-from releq_env.errors import ReLeQError
 
 Floats = NDArray[np.float64]
 
@@ -67,18 +66,12 @@ class Scores:
 
     @classmethod
     def read(cls, output: Path) -> "Scores | None":
-        """Return what is in a file, `None` if there is none.
+        """Return what is in a file, `None` if there is none; of one that was just begun there are no agents yet.
 
         Raises:
             ReLeQError: If it is damaged.
         """
-        if not output.exists():
-            return None
-        results = Results(output)
-        scores = cls(results)
-        if not scores.algos:
-            raise ReLeQError(f"in {output} no agent has a run on every problem yet; let the comparison go on")
-        return scores
+        return cls(Results(output)) if output.exists() else None
 
     @property
     def folder(self) -> Path:

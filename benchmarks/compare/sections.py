@@ -1,14 +1,16 @@
 """The sections of the report: each a function from scores to Markdown."""
 
+import math
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common.markdown import table
 from benchmarks.compare import statistics
 from benchmarks.compare.scores import Scores, family
 from benchmarks.compare.statistics import Interval
+from releq_env.report.markdown import table
 
 _WITHIN = 75
 """Distinct evaluations within which `gp` is to have the optimum of every table."""
@@ -213,12 +215,10 @@ def _rank_row(scores: Scores, algo: str) -> tuple[object, ...]:
 
 def _needed(found: Sequence[int | None]) -> str:
     """Return median and worst; a run that has not found it counts as worse than any that has."""
-    numbers = sorted(np.inf if number is None else number for number in found)
-    reached = sum(np.isfinite(numbers))
-    middle = numbers[(len(numbers) - 1) // 2]
-    median = f"{middle:.0f}" if np.isfinite(middle) else "-"
-    worst = f"{numbers[-1]:.0f}" if np.isfinite(numbers[-1]) else "-"
-    return f"{median} / {worst} ({reached} of {len(numbers)})"
+    numbers = [math.inf if number is None else float(number) for number in found]
+    reached = sum(map(math.isfinite, numbers))
+    middle, worst = (f"{each:g}" if math.isfinite(each) else "-" for each in (median(numbers), max(numbers)))
+    return f"{middle} / {worst} ({reached} of {len(numbers)})"
 
 
 def _own_seconds(scores: Scores, algo: str) -> str:

@@ -6,13 +6,13 @@ Digits, on which hyperparameters are tuned, stand apart and are not averaged in.
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from agents.run.settings import parse_pairs
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.problem import Problem
 from releq_env.tables import AccuracyTable
@@ -37,17 +37,13 @@ class Entry:
     decision: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `gym.make`, with the table itself."""
-        return {"table": load(self.table), "seed": self.seed, **self.decision}
-
     def problem(self) -> Problem:
         """Return the problem, with an evaluator of its own.
 
         Raises:
             ReLeQError: If there is no such table, or it does not take an argument.
         """
-        return Problem.from_table(**self.arguments())
+        return Problem.from_table(load(self.table), seed=self.seed, **self.decision)
 
 
 def _named(name: str, **decision: Any) -> Entry:
@@ -98,7 +94,7 @@ def find(names: Iterable[str], folder: Path | None = None) -> list[Entry]:
 
     Args:
         names: Of groups, of problems, of tables, or paths of tables; behind these two may stand what differs from the
-            defaults: `toy.npz:cost=size,max_cost=0.4`.
+            defaults: `toy.npz:cost=size,bitwidths=[2, 4, 8]`.
         folder: Where `<table>.npz` is looked for before the shipped ones.
 
     Raises:
@@ -153,11 +149,10 @@ def _own(name: str, known: Mapping[str, Entry]) -> Entry:
             f"--envs {name!r} is neither a problem nor a table; give one of {', '.join([*GROUPS, *known])}, or "
             f"TABLE[:NAME=VALUE,...] with the path of an .npz file or one of {', '.join(TABLES)}"
         )
-    decision: dict[str, Any] = {}
-    for pair in filter(None, text.split(",")):
-        argument, _, value = pair.partition("=")
+    pairs = re.split(r",(?=\w+=)", text) if text else []  # not at the commas of a list
+    decision = parse_pairs(pairs, f"--envs {name}", "cost=size,max_cost=0.4")
+    for argument in decision:
         check_choice(f"argument in --envs {name}", argument, _TAKEN)
-        decision[argument] = yaml.safe_load(value)
     called = table if table in TABLES else load(table).name
     return Entry(f"{called}/{text or 'default'}", table, decision)
 

@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS
 from releq_env.cost import COSTS, CostModel
 from releq_env.layer_info import LayerInfo
 from releq_env.quantization import quantizable_layers, with_scales
+from releq_env.report.markdown import table
 from releq_env.tasks import TASKS, get_task
 
 UNIFORM = (32, 8, 4, 2)

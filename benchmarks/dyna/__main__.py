@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.common.machine import processor
 from benchmarks.common.recording import RESULTS, positive
-from benchmarks.dyna.report import tables
+from benchmarks.dyna.report import made_on, tables
 from benchmarks.dyna.rows import AT, Job, Rows, run
 from releq_env.command import ends_in_one_line
 from releq_env.files import replace_file
@@ -56,7 +56,9 @@ def report(rows: Rows) -> str:
         "95 % stratified-bootstrap intervals. The last column is the share of landscapes on which `dyna_ppo` is "
         "better, ties counting one half. Evaluations are asked for one at a time. Landscapes are named family, size, "
         "cost and `max_cost`: see `benchmarks/dyna/landscapes.py`. Own seconds: processor time of the agent on a "
-        "machine that ran other jobs, too.\n",
+        "machine that ran other jobs, too. Of an agent those seeds count that it has on all landscapes of a table.\n",
+        "Made on:\n",
+        made_on(found),
     ]
     for budget in sorted({row.budget for row in found}):
         main = [row for row in found if row.landscape in LANDSCAPES and row.agent in AGENTS]

@@ -7,38 +7,19 @@ with one bit everywhere, next to nothing with eight, and 0.3 points of noise fro
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from releq_env import Problem
 from releq_env.layer_info import LayerInfo
+from releq_env.testing.landscapes import Landscape, look_at
 
 Floats = NDArray[np.float64]
 
 FULL_PRECISION = 0.77
 NOISE = 0.003  # standard deviation of an accuracy over retraining seeds
 MIN_RELATIVE_ACCURACY = 0.98
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """A problem whose every accuracy is known.
-
-    Attributes:
-        problem: It, with an evaluator of its own.
-        chance: Mean objective of a uniformly random assignment.
-        optimum: The best objective.
-    """
-
-    problem: Problem
-    chance: float
-    optimum: float
-
-    def normalised(self, objective: float) -> float:
-        """Return an objective as 0 for a random assignment's mean and 1 for the optimum."""
-        return (objective - self.chance) / (self.optimum - self.chance)
 
 
 def separable(generator: np.random.Generator, bits: Floats, layers: int) -> Floats:
@@ -112,11 +93,7 @@ def landscape(name: str, seed: int) -> Landscape:
         max_cost=float(bound[0]) if bound else None,
         min_relative_accuracy=MIN_RELATIVE_ACCURACY,
     )
-    kept = [each for each in assignments if problem.keeps_max_cost(each)]
-    q = problem.cost_terms(np.array([problem.indices(each) for each in kept]))[:, 0]
-    a = np.array([accuracies[each] for each in kept]) / FULL_PRECISION
-    objectives = [float(problem.value(float(one), float(cost))) for one, cost in zip(a, q, strict=True)]
-    return Landscape(problem, float(np.mean(objectives)), max(objectives))
+    return look_at(problem)
 
 
 def _single(generator: np.random.Generator, bits: Floats, layers: int) -> tuple[Floats, Floats]:

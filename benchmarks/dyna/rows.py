@@ -1,19 +1,25 @@
 """A run on a landscape, and the CSV file of all runs."""
 
 import csv
+import functools
+import io
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from agents.algorithms.registry import find_agent
-from benchmarks.dyna.landscapes import Landscape, landscape
+from agents.run.bare import STEPS_AN_EVALUATION
+from benchmarks.common import machine
+from benchmarks.dyna.landscapes import landscape
+from releq_env.files import replace_file
 from releq_env.searchers import search_loop
+from releq_env.testing.landscapes import Landscape
 
 AT = (25, 50, 100, 300)
-_STEPS = 20  # time steps a distinct evaluation of the budget after which a run ends: one may ask for nothing new
 
 
 class Job(NamedTuple):
@@ -48,6 +54,8 @@ class Row(NamedTuple):
         auc: Mean of the normalised best so far over the budget.
         found_at: The evaluation that found the optimum; empty if none did.
         own_seconds: Processor time of the agent itself.
+        processor: Of the machine; empty of the rows that were made before it was recorded.
+        revision: Of the code; likewise, and outside a checkout.
     """
 
     landscape: str
@@ -62,6 +70,8 @@ class Row(NamedTuple):
     auc: float
     found_at: str
     own_seconds: float
+    processor: str = ""
+    revision: str = ""
 
     @property
     def job(self) -> Job:
@@ -96,7 +106,14 @@ def run(job: Job, algo: str, settings: dict[str, Any]) -> Row:
         auc=round(float(curve.mean()), 6),
         found_at=found_at,
         own_seconds=round(seconds, 3),
+        processor=machine.processor(),
+        revision=_revision(),
     )
+
+
+@functools.cache
+def _revision() -> str:
+    return machine.revision() or ""  # of what was imported: a later commit changes nothing of it
 
 
 def _curve(drawn: Landscape, job: Job, searcher: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -106,7 +123,7 @@ def _curve(drawn: Landscape, job: Job, searcher: Any) -> np.ndarray[Any, np.dtyp
         asked += len(told)
         best = max([best, *(drawn.normalised(problem.objective(each)) for each in told)])
         curve += [best] * (problem.evaluator.distinct_evaluations - len(curve))
-        if asked * problem.num_layers >= _STEPS * job.budget:
+        if asked * problem.num_layers >= STEPS_AN_EVALUATION * job.budget:
             break
     return np.array(curve)
 
@@ -120,26 +137,33 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text() if path.exists() else ",".join(Row._fields) + "\n"
-        self._whole = text.rpartition("\n")[0] + "\n"
-        self.rows = {row.job: row for row in map(_parsed, csv.DictReader(self._whole.splitlines()))}
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        self._before = list(csv.DictReader(whole.splitlines()))
+        self.rows = {row.job: row for row in map(_parsed, self._before)}
+        self._written = False
 
     def append(self, row: Row) -> None:
         """Keep a row, on disk when this returns."""
-        line = ",".join(map(str, row)) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._whole:  # the first time: without half a line
-            with self.path.open("a+b") as file:
-                file.truncate(len(self._whole.encode()) if file.tell() else 0)
-                file.write(self._whole.encode() if not file.tell() else b"")
-            self._whole = ""
-        with self.path.open("a") as file:
-            file.write(line)
+        if not self._written:  # the first time: without half a line, and with all columns
+            replace_file(self.path, _csv(self._before, header=True))
+            self._written = True
+        with self.path.open("a", newline="") as file:
+            file.write(_csv([row._asdict()]))
             file.flush()
             os.fsync(file.fileno())
         self.rows[row.job] = row
 
 
+def _csv(rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, Row._fields, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def _parsed(line: dict[str, str]) -> Row:
     kinds = Row.__annotations__
-    return Row(**{name: kinds[name](line[name]) for name in Row._fields})
+    return Row(**{name: kinds[name](value) for name, value in line.items()})

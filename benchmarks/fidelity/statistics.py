@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.common.markdown import table
 from benchmarks.fidelity.plain import Pair
+from releq_env.report.markdown import table
 
 _POINTS = 100.0
 _LARGEST_MEAN = 0.1
@@ -48,6 +48,22 @@ class Fidelity(NamedTuple):
         """Whether mean, rank and spread are as wanted: no bias, the same order, no more than seeds differ."""
         unbiased = abs(self.mean) <= _LARGEST_MEAN or self.interval[0] <= 0.0 <= self.interval[1]
         return unbiased, self.rank >= _SMALLEST_RANK, self.spread <= self.seed_spread
+
+
+def in_all_seeds(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return a task's pairs of those assignments that have all seeds which any of them has.
+
+    Raises:
+        ValueError: If these are too few for statistics.
+    """
+    of_assignment: dict[tuple[int, ...], set[int]] = {}
+    for pair in pairs:
+        of_assignment.setdefault(pair.bitwidths, set()).add(pair.seed)
+    seeds = set[int]().union(*of_assignment.values())
+    whole = {bitwidths for bitwidths, has in of_assignment.items() if has == seeds}
+    if len(whole) < 3 or len(seeds) < 2:
+        raise ValueError(f"{len(whole)} assignments with {len(seeds)} seeds; the statistics take three and two")
+    return [pair for pair in pairs if pair.bitwidths in whole]
 
 
 def statistics_of(pairs: Sequence[Pair]) -> Fidelity:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.run.settings import parse_pairs
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import RESULTS, positive
 from benchmarks.reproduce.choosing import SEEDS, Validated, digest
 from benchmarks.reproduce.networks import RECIPES
@@ -21,6 +20,7 @@ from benchmarks.reproduce.rows import ROWS
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.paths import cache_folder
+from releq_env.report.markdown import table
 from releq_env.tasks.final import FIELDS, FinalRecipe
 
 FOLDER = RESULTS / "reproduction" / "levers"

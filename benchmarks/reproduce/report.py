@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.markdown import table
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
 from benchmarks.reproduce.choosing import LIMIT, MARGIN
 from benchmarks.reproduce.choosing import SEEDS as CHOOSING_SEEDS
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import ALGORITHM, SEED
+from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
+from releq_env.report.markdown import table
 from releq_env.tables import AccuracyTable
 
 PAPER_ASSIGNMENTS = {"mnist": (2, 2, 3, 2), "cifar10": (5, 5, 5, 5, 5)}
@@ -48,7 +49,11 @@ def write_report(folder: Path, chosen: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    """Return a JSON file's content, nothing where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ReLeQError(f"{path} cannot be read ({error}); delete it, and it is made again") from error
     return found
 
 

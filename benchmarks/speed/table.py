@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks.common.markdown import table
+from releq_env.report.markdown import table
 
 
 class Line(NamedTuple):

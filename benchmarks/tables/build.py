@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quantizer", default="lsq", help="(default: %(default)s)")
     parser.add_argument("--bits", type=numbers, help="of every layer, e.g. 1-8 or 2,4,8 (default: all there are)")
     parser.add_argument("--seeds", type=numbers, default=[0], help="retraining seeds, e.g. 0,1 (default: 0)")
-    parser.add_argument("--assignments", type=int, help="only so many, drawn at random (default: all)")
+    parser.add_argument("--assignments", type=recording.positive, help="only so many, drawn at random (default: all)")
     parser.add_argument("--name", help="what the table is called (default: the file's name)")
     parser.add_argument("--retrain-images", type=int, help="budget of a retraining (default: the task's)")
     parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA)")

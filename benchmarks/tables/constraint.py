@@ -22,14 +22,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import machine
-from benchmarks.common.markdown import table as markdown
-from benchmarks.common.recording import RESULTS, positive
+from benchmarks.common.recording import RESULTS, from_zero, positive
 from benchmarks.tables.build import held, in_random_order, numbers
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
 from releq_env.problem import Problem
+from releq_env.report.markdown import table as markdown
 from releq_env.tables.shipped import TABLES
 from releq_env.workers.waiting import Assignment
 
@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quantizer", default="lsq", help="(default: %(default)s)")
     parser.add_argument("--bits", type=numbers, help="e.g. 1-8 (default: those of the planned table)")
     parser.add_argument("--assignments", type=positive, default=200, help="(default: %(default)s)")
-    parser.add_argument("--again", type=int, default=30, help="with a second seed (default: %(default)s)")
+    parser.add_argument("--again", type=from_zero, default=30, help="with a second seed (default: %(default)s)")
     parser.add_argument("--retrain-images", type=int, help="budget of a retraining (default: the task's)")
     parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA)")
     parser.add_argument("--cache", default="auto", help="file of evaluations (default: as of the environments)")

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.markdown import table as markdown
 from benchmarks.tables import pictures
 from releq_env.command import ends_in_one_line
 from releq_env.cost import COSTS
 from releq_env.files import replace_file
 from releq_env.problem import Problem
+from releq_env.report.markdown import table as markdown
 from releq_env.reward import REWARDS
 from releq_env.sensitivity import PROXIES
 from releq_env.tables import AccuracyTable

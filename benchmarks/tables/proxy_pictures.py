@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter
 from benchmarks.tables.additive import most_accurate
 
 if TYPE_CHECKING:
-    from benchmarks.tables.proxies import Gaps, Study
+    from benchmarks.tables.proxy_study import Gaps, Study
 
 _POINTS = 100.0
 _COLOURS = ("tab:blue", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.common.markdown import table as markdown
+from benchmarks.common.recording import from_zero, positive
 from benchmarks.tables.build import difference
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.problem import Problem
+from releq_env.report.markdown import table as markdown
 from releq_env.tables import AccuracyTable
 from releq_env.tables.shipped import DATA, TABLES
 
@@ -158,8 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print a line a table; the exit status says whether all are right."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables.verify", description=main.__doc__)
     parser.add_argument("tables", nargs="*", help="names or paths (default: all that come with the package)")
-    parser.add_argument("--entries", type=int, default=30, help="of each table (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="draws them (default: %(default)s)")
+    parser.add_argument("--entries", type=positive, default=30, help="of each table (default: %(default)s)")
+    parser.add_argument("--seed", type=from_zero, default=0, help="draws them (default: %(default)s)")
     parser.add_argument("--data-root", help="folder of the data (default: RELEQ_DATA)")
     args = parser.parse_args(argv)
     names = args.tables or [name for name in TABLES if (DATA / f"{name}.npz").exists()]

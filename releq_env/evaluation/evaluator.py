@@ -77,7 +77,7 @@ class Evaluator:
     def _forget(self) -> None:
         self._asked: dict[Assignment, Evaluation] = {}  # by this run
         self._recorded: dict[Assignment, Evaluation] = {}  # by an earlier part of it, and not asked for again yet
-        self._retrained = 0
+        self._retrained: set[Assignment] = set()
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, object]:
@@ -108,7 +108,11 @@ class Evaluator:
     @property
     def retrained(self) -> int:
         """How many of them were measured here, not found in the cache or in an earlier part of the run."""
-        return self._retrained
+        return len(self._retrained)
+
+    def has_retrained(self, bitwidths: Sequence[int]) -> bool:
+        """Return whether an assignment was measured here, not found in the cache or in an earlier part of the run."""
+        return _assignment(bitwidths) in self._retrained
 
     def evaluate(self, bitwidths: Sequence[int]) -> Evaluation:
         """Measure one assignment, or remember it.
@@ -180,6 +184,11 @@ class Evaluator:
                     self._recorded[evaluation.bitwidths] = evaluation
                 self._keep(evaluation, keys)
 
+    def forget_recorded(self) -> None:
+        """Forget what `remember` has taken up and nothing has asked for: the run that it was a part of is over."""
+        with self._lock:
+            self._recorded = {}
+
     def reseeded(self, retrain_seed: Seed) -> "Evaluator":
         """Return an evaluator with another retraining seed and counters of its own; it shares cache and workers."""
         return Evaluator(self.source.reseeded(retrain_seed), self.cache)
@@ -202,7 +211,7 @@ class Evaluator:
         bar = tqdm(total=len(assignments), desc="retraining", unit="assignment", disable=not progress)
         with contextlib.closing(results), bar:
             for assignment, measured in results:
-                self._retrained += 1
+                self._retrained.add(assignment)
                 self._count(self._evaluation(assignment, measured), retrained=True)
                 bar.update(len(self._asked) - before - bar.n)  # what was found meanwhile counts
 

@@ -1,6 +1,6 @@
 """Layers that share a bitwidth: one decision for several layers."""
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,9 +41,11 @@ class GroupedSource:
 
     @property
     def fingerprint(self) -> Mapping[str, object] | None:
-        """See `Source`."""
+        """See `Source`. Groups of one layer each are measured as these layers are."""
         known = self.source.fingerprint
-        return None if known is None else known | {"groups": [list(group) for group in self._groups]}
+        if known is None or len(self._groups) == len(self._group_of):
+            return known
+        return known | {"groups": [list(group) for group in self._groups]}
 
     @property
     def retrain_seed(self) -> Seed:
@@ -98,23 +100,18 @@ def grouped(source: LiveSource, groups: Any) -> LiveSource | GroupedSource:
 
     Args:
         source: Of single layers.
-        groups: Lists of layers' names, or a dictionary of such lists by the groups' names.
+        groups: Lists of layers' names, or a dictionary of such lists by the groups' names. A list of one name says
+            nothing, unless the group has a name of its own.
 
     Raises:
         ReLeQError: If they are something else, or name what is no quantizable layer, or one twice.
     """
-    named = _named(groups)
+    pairs, index = _pairs(groups), {layer.name: number for number, layer in enumerate(source.layers)}
+    _check_members([member for _, members in pairs for member in members], index)
+    named = _named(pairs)
     if not named:
         return source
-    index = {layer.name: number for number, layer in enumerate(source.layers)}
-    group_of: dict[int, str] = {}
-    for name, members in named.items():
-        for member in members:
-            if member not in index:
-                raise ReLeQError(f"groups has {short(member)}, which is no layer; there are {', '.join(index)}")
-            if index[member] in group_of:
-                raise ReLeQError(f"groups has {member!r} twice; a layer is in one group")
-            group_of[index[member]] = name
+    group_of = {index[member]: name for name, members in named.items() for member in members}
     decisions: dict[str, list[int]] = {}
     for number, layer in enumerate(source.layers):
         decisions.setdefault(group_of.get(number, layer.name), []).append(number)
@@ -127,17 +124,38 @@ def grouped(source: LiveSource, groups: Any) -> LiveSource | GroupedSource:
     return GroupedSource(source, list(decisions.values()), layers)
 
 
-def _named(groups: Any) -> dict[str, list[str]]:
+def _pairs(groups: Any) -> list[tuple[str | None, list[str]]]:
+    """Return each group's own name, or `None`, and its members."""
     accepted = "give lists of layers' names, or a dictionary from a group's name to its list"
-    if isinstance(groups, str) or not isinstance(groups, Iterable):
+    if isinstance(groups, str) or not isinstance(groups, Collection):
         raise ReLeQError(f"groups={short(groups)} is not accepted; {accepted}")
     pairs = list(groups.items()) if isinstance(groups, Mapping) else [(None, members) for members in groups]
-    named: dict[str, list[str]] = {}
-    for name, members in pairs:
+    for _, members in pairs:
         if isinstance(members, str) or not isinstance(members, Collection) or not members:
             raise ReLeQError(f"groups has {short(members)}; {accepted}")
-        named["+".join(map(str, members)) if name is None else str(name)] = list(members)
-    return {name: members for name, members in named.items() if len(members) > 1}
+    return [(None if name is None else str(name), list(members)) for name, members in pairs]
+
+
+def _check_members(members: Sequence[Any], layers: Collection[str]) -> None:
+    seen: set[str] = set()
+    for member in members:
+        if not isinstance(member, str) or member not in layers:
+            raise ReLeQError(f"groups has {short(member)}, which is no layer; there are {', '.join(layers)}")
+        if member in seen:
+            raise ReLeQError(f"groups has {member!r} twice; a layer is in one group")
+        seen.add(member)
+
+
+def _named(pairs: Sequence[tuple[str | None, list[str]]]) -> dict[str, list[str]]:
+    """Return the members by the groups' names; without those that say nothing."""
+    named: dict[str, list[str]] = {}
+    for own, members in pairs:
+        name = "+".join(members) if own is None else own
+        if name in named:
+            raise ReLeQError(f"groups has two of the name {name!r}; give each another one")
+        if len(members) > 1 or name != members[0]:
+            named[name] = members
+    return named
 
 
 def _together(name: str, layers: list[LayerInfo]) -> LayerInfo:

@@ -1,11 +1,12 @@
 """The source of a user's own network: what is not given is found, and said in a line."""
 
+import contextlib
 import copy
 import hashlib
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -22,11 +23,13 @@ from releq_env.evaluation.grouped import GroupedSource, grouped
 from releq_env.evaluation.live import LiveSource, check_way
 from releq_env.files import replace_file
 from releq_env.quantization import QUANTIZERS
+from releq_env.quantization.layers import SharedWeight
 from releq_env.retraining.probe import Found, by_recipe, find_recipe
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining, check_arguments
 from releq_env.seeds import Seed
 from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
 from releq_env.tasks.own import FromZero, OwnNetwork, own_network, trained
+from releq_env.tasks.own_data import OwnData
 from releq_env.tasks.own_outputs import Separated
 
 _WORSE = 2e-3  # of the metric, that bf16 may cost
@@ -120,6 +123,7 @@ def own_source(
     """
     own = own_network(model, train_data, validation_data, **network)
     _check_shared(own, parallel)
+    _check_files(own, parallel, device)
     given = ShortRetraining(own.task, own.pretrained, quantizer, 0, retrain_seed, None, device, "fp32")
     source = grouped(LiveSource(given, parallel, workers), groups)
     choices, recipes = decide(source)
@@ -145,8 +149,28 @@ def own_source(
 
 
 def _check_shared(own: OwnNetwork, parallel: str) -> None:
-    if parallel == "stacked" and any("same weight" in reason for reason in own.left_out.values()):
+    if parallel == "stacked" and any(isinstance(reason, SharedWeight) for reason in own.left_out.values()):
         raise ReLeQError('parallel="stacked" knows no weights that modules share; use parallel="processes"')
+
+
+def _check_files(own: OwnNetwork, parallel: str, device: str) -> None:
+    """Say which data are in files, or refuse them where each evaluation needs all in its own memory."""
+    dataset = own.task.dataset
+    if not isinstance(dataset, OwnData) or not dataset.in_files:
+        return
+    given = 'parallel="ray"' if parallel == "ray" else f"device={device!r}"
+    if parallel == "ray" or resolve_device(device).type != "cpu":
+        raise ReLeQError(
+            f"{given} needs the data in memory, and they are more than data_limit=; give a larger one, or "
+            'parallel="processes" and device="cpu"'
+        )
+    for part, path in dataset.in_files.items():
+        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        _say(f"{own.task.name}: {part} is more than data_limit=, and is kept in {path.parent} meanwhile: {_size(size)}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2g} GB" if count >= 1e8 else f"{count / 1e6:.2g} MB"
 
 
 def _layers_line(own: OwnNetwork, source: GroupedSource | LiveSource) -> str:
@@ -192,6 +216,7 @@ def _found(retraining: ShortRetraining, assignment: tuple[int, ...], seconds: fl
     asked: dict[str, Any] = {name: value for name, value in (known or {}).items() if name not in ("retraining", "task")}
     asked |= {"network": retraining.pretrained.identity, "data": task.dataset.fingerprint(), "seconds": float(seconds)}
     asked |= {"quantizer": retraining.quantizer, "assignment": list(assignment), "precision": str(retraining.dtype)}
+    asked |= retraining.named_layers
     functions = [_given(getattr(task, name)) for name in ("loss", "metric", "distillation")]
     asked |= {"functions": list(map(_named, functions))}
     asked |= {"cache_key": task.cache_key, "rate": QUANTIZERS[retraining.quantizer].learning_rate}
@@ -202,17 +227,38 @@ def _found(retraining: ShortRetraining, assignment: tuple[int, ...], seconds: fl
             kept[key, *functions] = find_recipe(retraining, assignment, seconds)
         return kept[key, *functions]
     path = recipes / f"{task.name}-{key}.json"
-    try:
+    lock = FileLock(path.with_suffix(".lock"))
+    with _keeping(recipes):
         recipes.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # several processes look for it once
-            if path.exists():
-                try:
-                    return Found.read(json.loads(path.read_text()))
-                except (OSError, ValueError):
-                    path.unlink(missing_ok=True)  # damaged: it is found anew
-            found = find_recipe(retraining, assignment, seconds)
-            replace_file(path, json.dumps(found.described(), indent=2) + "\n")
+        lock.acquire()
+    try:  # several processes look for it once
+        with _keeping(recipes):
+            found = _read(path)
+        if found is not None:
             return found
+        found = find_recipe(retraining, assignment, seconds)  # what it calls may fail for reasons of its own
+        with _keeping(recipes):
+            replace_file(path, json.dumps(found.described(), indent=2) + "\n")
+        return found
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> Found | None:
+    """Return the recipe in a file; `None` if there is none, or a damaged one, which is removed."""
+    if not path.exists():
+        return None
+    try:
+        return Found.read(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+@contextlib.contextmanager
+def _keeping(recipes: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ReLeQError(
             f"the recipe cannot be kept in {recipes} ({error}); give another cache=, or cache=None for memory only"

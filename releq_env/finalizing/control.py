@@ -39,6 +39,7 @@ class Control(NamedTuple):
         load: Returns the network, on the CPU.
         sha256: Of its weights.
         folder: Where it is kept.
+        place: Where it was retrained, see `FinalRetraining`; `None` for the pre-trained network.
     """
 
     which: str
@@ -47,6 +48,7 @@ class Control(NamedTuple):
     load: Callable[[], nn.Module]
     sha256: str
     folder: FinalFolder
+    place: dict[str, str] | None
 
 
 class ControlRuns:
@@ -61,7 +63,8 @@ class ControlRuns:
         self._final = final
         rates = list(dict.fromkeys(float(rate) for rate in final.recipe.control_rates))
         asked = final.asked(None, 0.0, SEED)
-        self.asked = {name: asked[name] for name in ("version", "task", "network", "teacher", "recipe", "seed")}
+        names = ("version", "task", "network", "teacher", "recipe", "seed", "precision", "device")
+        self.asked = {name: asked[name] for name in names}
         self.asked |= {"rates": rates}
         self._rates = rates
         self.folder = FinalFolder(kept_in / f"{final.engine.task.name}-{digest(self.asked)}")
@@ -124,18 +127,18 @@ class ControlRuns:
         if known is None:
             as_it_is = accuracy(copy.deepcopy(pretrained.network), validation(), self._final.engine.task)
             candidates: dict[str, float | None] = {PRETRAINED: as_it_is}
-            best, which, sha256 = as_it_is, PRETRAINED, pretrained.sha256
+            best, which, sha256, place = as_it_is, PRETRAINED, pretrained.sha256, None
             for rate in self._rates:
                 row: dict[str, Any] = self.folder.row(_name(rate)) or {}
                 found = candidates[f"retrained at {rate}"] = row.get("validation_accuracy")
                 if found is not None and found > best:
-                    best, which, sha256 = found, f"retrained at {rate}", row["sha256"]
+                    best, which, sha256, place = found, f"retrained at {rate}", row["sha256"], row["place"]
             known = {"which": which, "validation_accuracy": best, "candidates": candidates, "sha256": sha256}
+            known |= {"place": place}
             self.folder.write("control.json", known)
         load = self._loader(known["which"])
-        return Control(
-            known["which"], known["validation_accuracy"], known["candidates"], load, known["sha256"], self.folder
-        )
+        measured = (known["validation_accuracy"], known["candidates"])
+        return Control(known["which"], *measured, load, known["sha256"], self.folder, known["place"])
 
     def _loader(self, which: str) -> Callable[[], nn.Module]:
         original = self._final.engine.pretrained.network

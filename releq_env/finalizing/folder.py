@@ -2,12 +2,12 @@
 
 | file | what |
 |---|---|
-| `config.json` | what was asked for: task, network, quantizer, bitwidths, recipe |
+| `config.json` | what was asked for: task, network, quantizer, layers, bitwidths, recipe, precision, device |
 | `seed-N.json`, `seed-N.safetensors` | the result of a seed, and its network, packed |
 | `seed-N.checkpoint.safetensors` | where a seed stands that is under way |
 | `control.json` | the full-precision network that it is compared with |
-| `test_reads.csv` | every network whose test accuracy was read, written down before it was |
-| `test.json` | what was read |
+| `test_reads.csv` | every network whose accuracy on test data was read, written down before it was |
+| `test.json` | what was read, by test data and network |
 | `result.json` | the result over all seeds |
 | `network.safetensors` | the packed network of the seed that is best on validation |
 | `assignment.json` | the bitwidths by layer name |
@@ -29,8 +29,8 @@ from filelock import FileLock, Timeout
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 
-READ_COLUMNS = ("time", "task", "role", "quantizer", "bitwidths", "seed", "sha256")
-"""Of `test_reads.csv`."""
+READ_COLUMNS = ("time", "task", "data", "role", "quantizer", "bitwidths", "seed", "sha256")
+"""Of `test_reads.csv`. Rows that were written before there was `data` say nothing there."""
 
 
 class FinalFolder:
@@ -62,8 +62,13 @@ class FinalFolder:
             config = self.read("config.json")
             if config is None:
                 self.write("config.json", asked)
+            elif missing := [name for name in asked if name not in config]:
+                raise ReLeQError(
+                    f"{self.path} was begun by an earlier version, which did not write down {', '.join(missing)}; give "
+                    "another folder"
+                )
             elif config != asked:
-                names = [name for name in asked if config.get(name) != asked[name]]
+                names = [name for name in asked if config[name] != asked[name]]
                 raise ReLeQError(
                     f"{self.path} was begun with another {', '.join(names) or 'question'}; give another folder"
                     + (mend if "task" in names else "")
@@ -135,22 +140,37 @@ class FinalFolder:
         return row if path.exists() and sha256(path) == row.get("sha256") else None
 
     def note_read(self, row: Mapping[str, Any]) -> None:
-        """Write down that a network's test accuracy is about to be read; once a network.
+        """Write down that a network's accuracy on test data is about to be read; once a network and data.
 
         Args:
             row: The columns of `test_reads.csv` but for the time.
+
+        Raises:
+            ReLeQError: If the file is damaged, or cannot be written.
         """
+        rows = self._reads()
+        if any((known.get("data"), known["sha256"]) == (row["data"], row["sha256"]) for known in rows):
+            return
+        rows.append({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | dict(row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, READ_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write("test_reads.csv", text.getvalue().encode())
+
+    def _reads(self) -> list[dict[str, Any]]:
         path = self.path / "test_reads.csv"
         try:
-            text = path.read_text() if path.exists() else ",".join(READ_COLUMNS) + "\n"
-            if any(known["sha256"] == row["sha256"] for known in csv.DictReader(io.StringIO(text))):
-                return
-            line = io.StringIO()
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            csv.DictWriter(line, READ_COLUMNS, lineterminator="\n").writerow({"time": stamp} | dict(row))
-            replace_file(path, text + line.getvalue())
-        except OSError as error:
-            raise self._unwritable(error) from error
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                columns, rows = set(reader.fieldnames or ()), list(reader)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, csv.Error) as error:
+            raise ReLeQError(f"{path} cannot be read ({error}); give another folder") from error
+        if columns | {"data"} != set(READ_COLUMNS) or any(None in row or None in row.values() for row in rows):
+            raise ReLeQError(f"{path} is damaged: it is no list of test reads; give another folder")
+        return rows
 
     def _unwritable(self, error: OSError) -> ReLeQError:
         return ReLeQError(

@@ -38,7 +38,7 @@ class Network(NamedTuple):
 def read_test(test: TestData, task: Task, networks: Iterable[Network], folder: FinalFolder) -> list[float]:
     """Return the test accuracy of networks, in [0, 1].
 
-    Each is listed in the folder before it is measured, and measured once: what was read stays there.
+    Each is listed in the folder before it is measured, and measured once on these data: what was read stays there.
 
     Args:
         test: The test data.
@@ -47,20 +47,38 @@ def read_test(test: TestData, task: Task, networks: Iterable[Network], folder: F
         folder: Keeps the list.
 
     Raises:
-        ReLeQError: If the data are not to be had, the list cannot be written, or the metric is not in [0, 1].
+        ReLeQError: If the data are not to be had, what was read is damaged or cannot be written, or the metric is not
+            in [0, 1].
     """
     networks = list(networks)
-    known = folder.read("test.json") or {}
-    if known.get("data") != test.label:
-        known = {"data": test.label, "accuracy": {}}
-    missing = [network for network in networks if network.row["sha256"] not in known["accuracy"]]
+    known = _read_before(folder)
+    of_data = known.setdefault(test.label, {})
+    missing = [network for network in networks if network.row["sha256"] not in of_data]
     if missing:
         examples = test.read()
         for network in missing:
-            folder.note_read(network.row)
-            known["accuracy"][network.row["sha256"]] = accuracy(network.load(), examples, task)
-        folder.write("test.json", known)
-    return [float(known["accuracy"][network.row["sha256"]]) for network in networks]
+            folder.note_read(network.row | {"data": test.label})
+            of_data[network.row["sha256"]] = accuracy(network.load(), examples, task)
+            folder.write("test.json", {"accuracy": known})
+    return [of_data[network.row["sha256"]] for network in networks]
+
+
+def _read_before(folder: FinalFolder) -> dict[str, dict[str, float]]:
+    """Return what was read, by the label of the data and the hash of the network."""
+    content = folder.read("test.json")
+    if content is None:
+        return {}
+    try:
+        # Before, one file was of one data.
+        found = {content["data"]: content["accuracy"]} if "data" in content else content["accuracy"]
+        return {
+            str(label): {str(network): float(value) for network, value in of_data.items()}
+            for label, of_data in found.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReLeQError(
+            f"{folder.path / 'test.json'} is damaged: it holds no accuracies on test data; give another folder"
+        ) from error
 
 
 def accuracy(network: nn.Module, examples: Examples, task: Task) -> float:

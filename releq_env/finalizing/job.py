@@ -25,7 +25,8 @@ from releq_env.quantization import with_scales
 from releq_env.retraining.final import DivergedError, FinalRetraining
 from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe, final_recipe
-from releq_env.tasks.own_data import is_ids
+from releq_env.tasks.own_data import OwnData
+from releq_env.tasks.own_reading import is_ids
 
 _MARKED = ", and cache_key= that stands for loss and metric: without it only the process that began can go on"
 
@@ -169,10 +170,11 @@ class Job:
             folder=self._folder.path,
             _original=engine.pretrained.network,
         )
-        self._write(result, control)
+        places = {_name(seed): row["place"] for seed, row in zip(self._seeds, rows, strict=True)}
+        self._write(result, control, places if control.place is None else places | {"control": control.place})
         return result
 
-    def _write(self, result: FinalResult, control: Control) -> None:
+    def _write(self, result: FinalResult, control: Control, places: dict[str, dict[str, str]]) -> None:
         best = self._folder.path / f"{_name(result.best_seed)}.safetensors"
         self._folder.write(PACKED, best.read_bytes())
         self._folder.write(ASSIGNMENT, self._assignment)
@@ -180,7 +182,11 @@ class Job:
         known |= {"candidates": control.candidates, "sha256": control.sha256, "kept_in": control.folder.path.name}
         self._folder.write("control.json", known)
         recipe = {name: getattr(self._recipe, name) for name in self._recipe.__dataclass_fields__}
-        self._folder.write("result.json", result.described() | {"recipe": recipe, "place": self._final.place})
+        first, *others = places.values()
+        common = {name: value for name, value in first.items() if all(value == each.get(name) for each in others)}
+        where = {"place": common, "places": places}
+        test_data = self._subject.test.label if self._subject.test and result.measured_on == "test" else None
+        self._folder.write("result.json", result.described() | {"test_data": test_data, "recipe": recipe} | where)
 
     def _row(self, seed: int) -> dict[str, Any]:
         row = self._folder.row(_name(seed))
@@ -209,6 +215,8 @@ class Job:
     @functools.cached_property
     def _kept_validation(self) -> Examples:
         _, validation = self._task.dataset.load(self._engine.data_root)
+        if isinstance(self._task.dataset, OwnData):
+            return validation  # which is kept anyway
         return Examples(*(tensor.clone() for tensor in validation))  # not a view that keeps all data in memory
 
     def _check_packable(self) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """What is finalized: a network and an assignment, from whatever was given."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ from releq_env.quantization import QUANTIZERS
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tables import TableSource
 from releq_env.tasks import TASKS, Task, get_task, load_pretrained
-from releq_env.tasks.datasets import digest
-from releq_env.tasks.own_data import OwnData, own_data
+from releq_env.tasks.own_data import OwnData
 
 _ACCEPTED = "a run folder, a SearchResult, a Problem, a Task, or one of: "
 
@@ -175,12 +173,12 @@ def _test(engine: ShortRetraining, test_data: Any) -> TestData | None:
     if test_data is None:
         if isinstance(dataset, OwnData) and dataset.parts[2] is None:
             return None
-        known = digest(dataset.load_test()) if isinstance(dataset, OwnData) else (dataset.digests or ("", ""))[1]
+        known = dataset.test_digest() if isinstance(dataset, OwnData) else (dataset.digests or ("", ""))[1]
         return TestData(partial(dataset.load_test, engine.data_root), f"{dataset.name} {known}")
     if not isinstance(dataset, OwnData):
         raise ReLeQError(f"test_data= was given for {engine.task.name}, which has its own; leave it out")
-    with_test, _ = own_data(dataset.name, *dataset.load(), test_data, math.inf)  # which checks it
-    return TestData(with_test.load_test, f"{dataset.name} {digest(with_test.load_test())}")
+    with_test = dataset.with_test(test_data)  # which checks it
+    return TestData(with_test.load_test, f"{dataset.name} {with_test.test_digest()}")
 
 
 def _numbers(bitwidths: Any) -> tuple[int, ...]:

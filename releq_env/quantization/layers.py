@@ -19,13 +19,22 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 QUANTIZABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear, nn.Embedding)
 
 
+class Skipped(str):
+    """A reason in `Survey.left_out`: it is to be skipped. Words are for people; code asks for the kind."""
+
+
+class SharedWeight(str):
+    """Another one: its weight is quantized with another module's."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What running a network once has shown.
 
     Attributes:
         layers: Its quantizable layers, in the order in which they are called.
-        left_out: The other modules and parameters that have weights, by name, with the reason.
+        left_out: The other modules and parameters that have weights, by name, with the reason, whose kind its type
+            tells where that matters: `Skipped`, `SharedWeight`.
         unable: Those of them that are called layers whose weight cannot be quantized.
         outputs: What the network returned.
     """
@@ -104,13 +113,14 @@ def survey(network: nn.Module, inputs: Tensor, skip: Collection[str] = (), apart
             name = names[module]
             weight = module._parameters.get("weight")
             if any(name == prefix or name.startswith(f"{prefix}.") for prefix in skip):
-                left_out[name] = "is to be skipped"
+                left_out[name] = Skipped("is to be skipped")
             elif reason := _reason(network, name, module, inputs, owners):
                 left_out[name] = reason
                 unable.append(name)
             elif not apart and weight is not None and weight in first:
                 chosen[first[weight]] += work
-                left_out[name] = f"has the same weight as {names[first[weight]]!r}, and is quantized with it"
+                words = f"has the same weight as {names[first[weight]]!r}, and is quantized with it"
+                left_out[name] = SharedWeight(words)
             else:
                 chosen[module] = work
                 if weight is not None:
@@ -233,7 +243,7 @@ def _others(network: nn.Module) -> dict[str, str]:
 def _check_skipped(left_out: dict[str, str], chosen: dict[int, str], modules: dict[str, nn.Module]) -> None:
     for name, reason in left_out.items():
         weight = modules[name]._parameters.get("weight") if name in modules else None
-        if reason == "is to be skipped" and id(weight) in chosen:
+        if isinstance(reason, Skipped) and id(weight) in chosen:
             raise ReLeQError(
                 f"skip names {name!r}, which has the same weight as {chosen[id(weight)]!r}; skip both, or none of them"
             )

@@ -68,8 +68,11 @@ def recommended(candidates: Sequence[Compared], least: float, max_cost: float | 
     best = max(good, key=lambda each: _merit(each, _confirmed(each)))
     if best is first:
         return "It meets the constraint with unseen retraining seeds, too.", first.bitwidths
-    said = f"With unseen retraining seeds it does less well; the best of those below is then {called(best.bitwidths)}."
-    return said, best.bitwidths
+    return (
+        f"With unseen retraining seeds it does less well; the best of those below is then {called(best.bitwidths)}. "
+        "These seeds have chosen it, so what they confirm of it is somewhat too good.",
+        best.bitwidths,
+    )
 
 
 def against_uniform(candidates: Sequence[Compared]) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from releq_env.paths import data_folder
 from releq_env.tasks.datasets import Dataset
+from releq_env.tasks.own_data import OwnData
 
 _PIECE = 10_000
 
@@ -52,11 +53,14 @@ def resident(
     data = _RESIDENT.get(key)
     if data is None:
         parts = []
-        for inputs, targets in dataset.load(data_root):
-            # In pieces: the float32 intermediate of all would be the largest thing in memory.
-            pieces = torch.cat([_typed(dataset.normalize(piece), dtype) for piece in inputs.split(_PIECE)]).to(device)
-            layout = torch.channels_last if pieces.ndim == 4 else torch.contiguous_format
-            parts += [pieces.contiguous(memory_format=layout), targets.to(device)]
+        for number, (inputs, targets) in enumerate(dataset.load(data_root)):
+            made = dataset.converted(number, dtype) if isinstance(dataset, OwnData) else None
+            if made is None:
+                # In pieces: the float32 intermediate of all would be the largest thing in memory.
+                pieces = torch.cat([_typed(dataset.normalize(piece), dtype) for piece in inputs.split(_PIECE)])
+                layout = torch.channels_last if pieces.ndim == 4 else torch.contiguous_format
+                made = pieces.to(device).contiguous(memory_format=layout)
+            parts += [made, targets.to(device)]
         data = _RESIDENT[key] = Data(*parts)
     return data
 

@@ -98,7 +98,7 @@ class FinalRetraining:
         return [architecture(self._given_teacher), sha.hexdigest()]
 
     def asked(self, bitwidths: Sequence[int] | None, rate: float, seed: int) -> dict[str, Any]:
-        """Return what a retraining's result depends on, but for the machine; JSON-able.
+        """Return what a retraining's result depends on, but for the kind of processor and torch's version; JSON-able.
 
         Where loss, metric or quantizer cannot be told from others, a mark stands for them that no other process has.
 
@@ -121,21 +121,25 @@ class FinalRetraining:
             "recipe": {name: value for name, value in dataclasses.asdict(self.recipe).items() if name not in unused},
             "quantizer": None if bitwidths is None else known.get("quantizer", engine.quantizer),
             "bitwidths": None if bitwidths is None else [int(bits) for bits in bitwidths],
+            "layers": None if bitwidths is None else self._names,
             "learning_rate": float(rate),
             "seed": int(seed),
+            **self._arithmetic,
         }
 
     @property
     def place(self) -> dict[str, str]:
-        """What a result depends on besides what was asked for."""
-        engine = self.engine
+        """Where a result is from: the machine's part of what it depends on."""
         return {
             "torch": torch.__version__,
-            "precision": str(engine.dtype).removeprefix("torch."),
-            "device": engine.device.type,
-            "instructions": instruction_set(engine.device),
+            **self._arithmetic,
+            "instructions": instruction_set(self.engine.device),
             "threads": "1",
         }
+
+    @property
+    def _arithmetic(self) -> dict[str, str]:
+        return {"precision": str(self.engine.dtype).removeprefix("torch."), "device": self.engine.device.type}
 
     def epochs(self, bitwidths: Sequence[int] | None) -> int:
         """Return how many epochs a retraining has, a warm start included."""

@@ -120,6 +120,8 @@ class Run:
                 state: dict[str, Tensor] = {"step": torch.zeros((), device=parameter.device)}
                 # In the layout of the parameter, as the optimizer makes them.
                 state |= {kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}
+                if not any(f"optimizer.{kind}.{name}" in kept.tensors for kind in state):
+                    continue  # it had no gradient yet, as in a module that is not called
                 for kind, value in state.items():
                     value.copy_(kept.tensors[f"optimizer.{kind}.{name}"])
                 self._optimizer.state[parameter] = state

@@ -16,6 +16,7 @@ from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.devices import instruction_set, resolve_device, resolve_precision
 from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.quantization import QUANTIZERS, Quantizer, quantize
+from releq_env.quantization.layers import QUANTIZABLE
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import Data, channels_last, resident
 from releq_env.retraining.distillation import Loss, Teacher, distilled_loss
@@ -24,6 +25,7 @@ from releq_env.retraining.neighbours import Pair, neighbours, unchanged
 from releq_env.retraining.rates import parameter_groups
 from releq_env.seeds import Seed, check_seed, each_seed
 from releq_env.tasks import Pretrained, Task
+from releq_env.tasks.own_data import OwnData
 
 ENGINE_VERSION = 3
 """Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
@@ -120,7 +122,15 @@ class ShortRetraining:
             "device": self.device.type,
             "instructions": instruction_set(self.device),
             "threads": 1,
+            **self.named_layers,
         }
+
+    @property
+    def named_layers(self) -> dict[str, list[str]]:
+        """Which layers an assignment is of, JSON-able; empty where the network has no others, and in this order."""
+        names = [layer.name for layer in self.pretrained.layers]
+        everything = [name for name, each in self.pretrained.network.named_modules() if isinstance(each, QUANTIZABLE)]
+        return {} if names == everything else {"layers": names}
 
     def reseeded(self, retrain_seed: Seed) -> "ShortRetraining":
         """Return the same with another retraining seed; the data are shared."""
@@ -191,10 +201,12 @@ class ShortRetraining:
     def shared_data(self) -> Data | None:
         """Return the data in memory that other processes can use without a copy.
 
-        `None` where there is no such memory, or too little of it: each process then loads its own.
+        `None` where there is no such memory, or too little of it: each process then loads its own. So it does with
+        data in files, which are the same for all.
         """
         data = self.load()
-        if self.device.type != "cpu":
+        dataset = self.task.dataset
+        if self.device.type != "cpu" or (isinstance(dataset, OwnData) and dataset.in_files):
             return None
         try:
             for tensor in vars(data).values():

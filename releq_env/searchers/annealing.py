@@ -7,7 +7,7 @@ import numpy as np
 
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
-from releq_env.searchers.moves import draw_unknown, neighbours
+from releq_env.searchers.moves import draw_unknown, neighbours, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -39,7 +39,7 @@ class Annealing:
         self._random = RandomSearch(problem, seed)
         self._hottest, self._cooling, self._coldest = temperature, cooling, temperature * coldest
         self._temperature = temperature
-        self._uniform = [start for start in problem.uniform() if problem.keeps_max_cost(start)]
+        self._uniform = starts(problem)
         self._starts = self._uniform.copy()
         self._known: dict[Assignment, tuple[bool, float, float]] = {}
         self._spread = 0.0

@@ -1,6 +1,7 @@
 """A search in one call."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from tqdm.auto import tqdm
 from releq_env.errors import ReLeQError, check_choice, check_whole, short
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem, make_problem
+from releq_env.searchers.base import Searcher
 from releq_env.searchers.folder import SearchFolder, settings
 from releq_env.searchers.registry import SEARCHERS, make_searcher
 from releq_env.searchers.result import SearchResult
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from releq_env.tasks import Task
+
+
+FRUITLESS = 1000
+"""So many assignments asked for in a row, none of them new, end a search: a method may repeat itself for ever."""
 
 
 def search(
@@ -45,7 +51,8 @@ def search(
         problem_or_model: A network of one's own; or a `Problem`, a task or its name, or `"module:function"`.
         train_data: Of a network: see `Problem.from_network`.
         validation_data: Likewise.
-        budget: Distinct evaluations after which to end.
+        budget: Distinct evaluations after which to end. A search ends before where its method has nothing left to
+            ask for, or where the last 1,000 assignments that it asked for were all known.
         method: A name in `releq_env.searchers.SEARCHERS`.
         cost: What is to become small, a name in `releq_env.cost.COSTS`. Default: `"size"`, or the problem's own.
         max_cost: Upper bound on the cost, over that at the largest bitwidths. Default: none, or the problem's own.
@@ -63,39 +70,53 @@ def search(
     budget, batch = check_whole("budget", budget, 1, ""), check_whole("batch", batch, 1, "")
     seed = check_whole("seed", seed, 0)
     check_choice("method", method, SEARCHERS)
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise ReLeQError(f"folder={short(folder)} is not a path; give that of a folder")
     decision = {"cost": cost, "max_cost": max_cost, "min_relative_accuracy": min_relative_accuracy}
     decision = {name: value for name, value in decision.items() if value is not None}
     problem = _problem(problem_or_model, train_data, validation_data, decision, arguments)
     asked = settings(method, budget, seed, batch, problem)
+    searcher = make_searcher(method, problem, seed)  # which may refuse, before a folder is begun
     if folder is None:
-        found = _searched(problem, asked, None, progress)
+        found = _searched(problem, searcher, asked, None, progress)
     else:
-        if not isinstance(folder, str | os.PathLike):
-            raise ReLeQError(f"folder={short(folder)} is not a path; give that of a folder")
         kept = SearchFolder(Path(folder), problem)
         with kept.held():
-            problem.evaluator.remember(kept.begin(asked), problem.evaluator.fingerprint)
-            found = _searched(problem, asked, kept, progress)
+            before = kept.begin(asked)
+            problem.evaluator.remember(before, problem.evaluator.fingerprint)
+            try:
+                found = _searched(problem, searcher, asked, kept, progress)
+            finally:
+                problem.evaluator.forget_recorded()
+            known = {each.bitwidths for each in found}
+            found += [each for each in before if each.bitwidths not in known]  # what was recorded counts, too
     if not found:
         raise ReLeQError(f"{method} has asked for no assignment; give another method, or more bitwidths or max_cost")
     return SearchResult(problem, tuple(found), asked)
 
 
-def _searched(problem: Problem, asked: dict[str, Any], kept: SearchFolder | None, progress: bool) -> list[Evaluation]:
-    """Ask, evaluate and tell until the budget is used up; whatever was known of the problem before counts, too."""
-    evaluator, searcher = problem.evaluator, make_searcher(asked["algo"], problem, asked["seed"])
+def _searched(
+    problem: Problem, searcher: Searcher, asked: dict[str, Any], kept: SearchFolder | None, progress: bool
+) -> list[Evaluation]:
+    """Ask, evaluate and tell until the budget is used up, or nothing new is asked for any more.
+
+    Whatever was known of the problem before counts, too.
+    """
+    evaluator = problem.evaluator
     found: dict[tuple[int, ...], Evaluation] = {}
     best: Evaluation | None = None
+    fruitless = 0
     before = evaluator.listener
     evaluator.listener = kept or before
     try:
         with tqdm(total=asked["budget"], desc=problem.name, unit="evaluation", disable=not progress) as bar:
-            while len(found) < asked["budget"]:
+            while len(found) < asked["budget"] and fruitless < FRUITLESS:
                 wanted = searcher.ask(min(asked["n_envs"], asked["budget"] - len(found)))
                 if not wanted:
                     break
                 told = evaluator.evaluate_many([problem.check(assignment) for assignment in wanted])
                 searcher.tell(told)
+                fruitless = fruitless + len(told) if all(each.bitwidths in found for each in told) else 0
                 for each in told:
                     found.setdefault(each.bitwidths, each)
                     if kept is not None:
@@ -108,6 +129,11 @@ def _searched(problem: Problem, asked: dict[str, Any], kept: SearchFolder | None
     return list(found.values())
 
 
+def _is_task(given: Any) -> bool:
+    task = getattr(sys.modules.get("releq_env.tasks"), "Task", ())  # who has one has imported it; others need no torch
+    return isinstance(given, task)
+
+
 def _problem(
     given: Any, train_data: Any, validation_data: Any, decision: dict[str, Any], more: dict[str, Any]
 ) -> Problem:
@@ -116,7 +142,7 @@ def _problem(
         if unwanted := [name for name, value in (data | more).items() if value is not None]:
             raise ReLeQError(f"{unwanted[0]}= was given beside a problem, which has its own; make the problem with it")
         return make_problem(given).replace(**decision)
-    if isinstance(given, str) or type(given).__name__ == "Task":
+    if isinstance(given, str) or _is_task(given):
         if unwanted := [name for name, value in data.items() if value is not None]:
             raise ReLeQError(f"{unwanted[0]}= was given beside a task, which has its own; give a network with it")
         return make_problem(given, **{"cost": "size"} | decision | more)

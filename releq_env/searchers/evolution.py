@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from releq_env.errors import check_whole
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
-from releq_env.searchers.moves import draw_unknown, neighbours
+from releq_env.searchers.moves import draw_unknown, neighbours, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -27,16 +28,20 @@ class Evolution:
         seed: Seeds it.
         population: How many of those measured last may be parents.
         tournament: How many of them are drawn; the best of these is the parent.
+
+    Raises:
+        ReLeQError: If one of these two is no whole number from 1.
     """
 
     def __init__(self, problem: Problem, seed: int = 0, population: int = 20, tournament: int = 10) -> None:
+        population = check_whole("population", population, 1, "")
+        self._tournament = check_whole("tournament", tournament, 1, "")
         self._problem = problem
         self._generator = np.random.default_rng(seed)
         self._random = RandomSearch(problem, seed)
-        self._tournament = tournament
         self._known: dict[Assignment, tuple[bool, float, float]] = {}
         self._alive: deque[Assignment] = deque(maxlen=population)
-        uniform = [start for start in problem.uniform() if problem.keeps_max_cost(start)][:population]
+        uniform = starts(problem)[:population]
         self._starts = list(dict.fromkeys([*uniform, *self._random.ask(population - len(uniform))]))
 
     def ask(self, n: int) -> list[Assignment]:

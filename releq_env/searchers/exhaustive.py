@@ -37,10 +37,8 @@ class Exhaustive:
         asked: list[Assignment] = []
         while self._heap and len(asked) < n:
             _, _, steps, last = heapq.heappop(self._heap)
-            assignment = tuple(
-                of_layer[order[step]]
-                for of_layer, order, step in zip(self._problem.choices, self._orders, steps, strict=True)
-            )
+            choices = [order[step] for order, step in zip(self._orders, steps, strict=True)]
+            assignment = self._problem.assignment(choices)
             if not self._problem.keeps_max_cost(assignment):  # nor does any that comes after it
                 self._heap.clear()
                 break

@@ -76,7 +76,5 @@ def answers(problem: Problem, losses: Any) -> list[Assignment]:
     """
     most = np.inf if problem.max_cost is None else problem.max_cost * float(problem.costs.max(axis=1).sum())
     rows = knapsack_front(problem.costs, losses, [len(of_layer) for of_layer in problem.choices], most)
-    found = [
-        tuple(of_layer[index] for of_layer, index in zip(problem.choices, row, strict=True)) for row in rows.tolist()
-    ]
+    found = map(problem.assignment, rows.tolist())
     return [assignment for assignment in found if problem.keeps_max_cost(assignment)]

@@ -35,6 +35,8 @@ from releq_env.problem import Problem
 from releq_env.report.about import about
 from releq_env.searchers.rows import BEST, COLUMNS, described, parsed, recorded, row_of, whole_lines
 
+_ROUNDING = 1e-9  # of a reward: another machine may compute its last digits differently
+
 
 def settings(method: str, budget: int, seed: int, batch: int, problem: Problem) -> dict[str, Any]:
     """Return what was asked for, in the words of `python -m agents.train`."""
@@ -118,11 +120,11 @@ class SearchFolder:
         except Timeout:
             raise ReLeQError(f"another process searches in {self.path}; wait for it, or stop it first") from None
         except OSError as error:
-            raise ReLeQError(f"{self.path} cannot be written ({error.strerror}); give another folder") from error
+            raise ReLeQError(
+                f"{self.path} cannot be written ({error.strerror or error}); give another folder"
+            ) from error
         try:
-            yield
-        except OSError as error:
-            raise ReLeQError(f"{self.path} cannot be written ({error.strerror}); what was finished is kept") from error
+            yield  # what is done meanwhile may fail for reasons of its own
         finally:
             lock.release()
 
@@ -139,19 +141,43 @@ class SearchFolder:
             ReLeQError: If there is another search in the folder, or a damaged file.
         """
         config = checked_config(self.path, self._problem, asked)
-        replace_file(self.path / "config.json", json.dumps(config, indent=2) + "\n")
-        return self._restored()
+        found = self._restored()
+        self._write_config(config)
+        return found
+
+    def complete(self, asked: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> None:
+        """Write down the evaluations of a search that the folder has not, and the best of all.
+
+        Args:
+            asked: As in `begin`.
+            evaluations: All of them.
+
+        Raises:
+            ReLeQError: As from `begin`, or if the folder has others, too: the search in it has gone on since.
+        """
+        config = checked_config(self.path, self._problem, asked)
+        rows = self.path / "evaluations.csv"
+        if rows.exists() and not (self.path / "config.json").exists():
+            raise ReLeQError(f"{rows} is of a search that is not known; give another folder")
+        self._restored()
+        if newer := len(self.rows.keys() - {each.bitwidths for each in evaluations}):
+            raise ReLeQError(
+                f"the search in {self.path} has gone on since: of its {len(self.rows)} evaluations this result lacks "
+                f"{newer}; save the newer result, or give another folder"
+            )
+        evaluator = self._problem.evaluator
+        missing = [each for each in evaluations if each.bitwidths not in self.rows]
+        if missing:
+            self._write_config(config)
+        for each in missing:
+            self._add(row_of(self._problem, each, evaluator.has_retrained(each.bitwidths), self._before))
+        self.write_best()
 
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
         """Write down an evaluation, and the best one if it is that."""
         if evaluation.bitwidths in self.rows:
             return
-        row = row_of(self._problem, evaluation, retrained, self._before + time.monotonic() - self._begun)
-        self._take(row)
-        path = self.path / "evaluations.csv"
-        text = table([row], header=not path.exists() or not path.stat().st_size)
-        with path.open("a", newline="") as file:
-            file.write(text)
+        self._add(row_of(self._problem, evaluation, retrained, self._before + time.monotonic() - self._begun))
         self.write_best()
 
     def diverged(self) -> None:
@@ -160,7 +186,20 @@ class SearchFolder:
     def write_best(self) -> None:
         """Write `best.json` and `assignment.json`."""
         if self._best is not None:
-            write_best(self.path, self._problem, self.rows[self._best.bitwidths], len(self.rows))
+            with writing(self.path):
+                write_best(self.path, self._problem, self.rows[self._best.bitwidths], len(self.rows))
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        with writing(self.path):
+            replace_file(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self._take(row)
+        path = self.path / "evaluations.csv"
+        with writing(self.path):
+            text = table([row], header=not path.exists() or not path.stat().st_size)
+            with path.open("a", newline="") as file:
+                file.write(text)
 
     def _take(self, row: dict[str, Any]) -> None:
         self.rows[row["bitwidths"]] = row
@@ -172,21 +211,44 @@ class SearchFolder:
         path = self.path / "evaluations.csv"
         if not path.exists():
             return []
-        text = path.read_text()
-        complete = whole_lines(text)
         try:
-            for row in parsed(complete):
+            text = path.read_text()
+            complete = whole_lines(text)
+            rows = parsed(complete)
+            for row in rows:
                 self._problem.check(row["bitwidths"])
-                self._take(row)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
                 f"{path} is damaged ({type(error).__name__}: {error}); mend or delete it: what the cache holds is not "
                 "retrained"
             ) from error
+        for row in rows:
+            self._check_reward(row)
+            self._take(row)
         if complete != text:
-            replace_file(path, complete)
+            with writing(self.path):
+                replace_file(path, complete)
         self._before = max((row["elapsed"] for row in self.rows.values()), default=0.0)
         return [recorded(row) for row in self.rows.values()]
+
+    def _check_reward(self, row: Mapping[str, Any]) -> None:
+        """Compare what a row says of the objective with the objective now: a function's name would not tell."""
+        before, now = row["reward"], self._problem.objective(recorded(row))
+        same = math.isclose(before, now, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        if not same and not (math.isnan(before) and math.isnan(now)):
+            raise ReLeQError(
+                f"{self.path} holds a search with another reward: that of {row['bitwidths']} was {before:g} and is "
+                f"{now:g} now; give another folder, or the same reward"
+            )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line what of a folder could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ReLeQError(f"{path} cannot be written ({error.strerror or error}); what was finished is kept") from error
 
 
 def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:

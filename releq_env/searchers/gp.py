@@ -10,7 +10,7 @@ from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.gaussian_process import Floats, GaussianProcess
 from releq_env.searchers.improvement import LIMIT, Cells, Indices, LossScale, clipped, promise
-from releq_env.searchers.moves import neighbours
+from releq_env.searchers.moves import neighbours, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -46,8 +46,7 @@ class GPSearch:
         size = math.prod(map(len, problem.choices))
         self._all = size <= _LISTED
         drawn = RandomSearch(problem, seed).ask(size if self._all else _DRAWN)
-        uniform = [start for start in problem.uniform() if problem.keeps_max_cost(start)]
-        self._starts = list(dict.fromkeys([*uniform, *drawn[:_RANDOM_STARTS]]))
+        self._starts = list(dict.fromkeys([*starts(problem), *drawn[:_RANDOM_STARTS]]))
         self._drawn = self._rows(drawn)  # and not asked for yet
         self._asked: set[Assignment] = set()
         self._told: dict[Assignment, Evaluation] = {}
@@ -146,7 +145,7 @@ class GPSearch:
         return np.array(rows).reshape(-1, self._problem.num_layers)
 
     def _assignment(self, row: Indices) -> Assignment:
-        return tuple(bits[index] for bits, index in zip(self._problem.choices, row.tolist(), strict=True))
+        return self._problem.assignment(row.tolist())
 
 
 def _features(problem: Problem) -> Floats:

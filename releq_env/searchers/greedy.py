@@ -6,7 +6,7 @@ import numpy as np
 
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
-from releq_env.searchers.moves import draw_unknown
+from releq_env.searchers.moves import draw_unknown, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -30,7 +30,7 @@ class Greedy:
         self._generator = np.random.default_rng(seed)
         self._random = RandomSearch(problem, seed)
         self._known: dict[Assignment, Evaluation] = {}
-        self._uniform = [start for start in problem.uniform() if problem.keeps_max_cost(start)]
+        self._uniform = starts(problem)
         self._at: Assignment | None = None
 
     def ask(self, n: int) -> list[Assignment]:

@@ -1,11 +1,12 @@
 """Local search: one change after the other, from the best uniform assignment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
+from releq_env.searchers.moves import neighbours, starts
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -29,7 +30,7 @@ class LocalSearch:
         self._merits: dict[Assignment, tuple[bool, float, float]] = {}
         self._best: Assignment | None = None  # since the last start
         self._centre: Assignment | None = None  # whose neighbours are tried
-        self._starts = [start for start in problem.uniform() if problem.keeps_max_cost(start)]
+        self._starts = starts(problem)
         self._neighbours: list[Assignment] = []
 
     def ask(self, n: int) -> list[Assignment]:
@@ -52,7 +53,7 @@ class LocalSearch:
             self._best = self._better(evaluation.bitwidths)
         while not self._starts and self._best is not None and self._centre != self._best:
             self._centre = self._best
-            around = list(self._around(self._centre))
+            around = neighbours(self._problem, self._centre, self._generator)
             self._neighbours = [neighbour for neighbour in around if neighbour not in self._merits]
             for neighbour in around:  # what is known of them needs no asking
                 if neighbour in self._merits:
@@ -62,11 +63,3 @@ class LocalSearch:
         if self._best is None or self._merits[assignment] > self._merits[self._best]:
             return assignment
         return self._best
-
-    def _around(self, assignment: Assignment) -> Iterator[Assignment]:
-        changes = [(layer, bits) for layer, of_layer in enumerate(self._problem.choices) for bits in of_layer]
-        for index in self._generator.permutation(len(changes)):
-            layer, bits = changes[index]
-            neighbour = (*assignment[:layer], bits, *assignment[layer + 1 :])
-            if bits != assignment[layer] and self._problem.keeps_max_cost(neighbour):
-                yield neighbour

@@ -9,13 +9,26 @@ from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
 
-def neighbours(problem: Problem, assignment: Assignment) -> list[Assignment]:
-    """Return the assignments that keep `max_cost` and differ from this one in one layer, by any amount."""
+def starts(problem: Problem) -> list[Assignment]:
+    """Return the uniform assignments that keep `max_cost`, by rising bitwidth."""
+    return [start for start in problem.uniform() if problem.keeps_max_cost(start)]
+
+
+def neighbours(
+    problem: Problem, assignment: Assignment, generator: np.random.Generator | None = None
+) -> list[Assignment]:
+    """Return the assignments that keep `max_cost` and differ from this one in one layer, by any amount.
+
+    Args:
+        problem: The problem.
+        assignment: The assignment.
+        generator: Draws their order. Default: by layer, then by bitwidth.
+    """
+    changes = [(layer, bits) for layer, of_layer in enumerate(problem.choices) for bits in of_layer]
+    if generator is not None:
+        changes = [changes[index] for index in generator.permutation(len(changes))]
     changed = (
-        (*assignment[:layer], bits, *assignment[layer + 1 :])
-        for layer, of_layer in enumerate(problem.choices)
-        for bits in of_layer
-        if bits != assignment[layer]
+        (*assignment[:layer], bits, *assignment[layer + 1 :]) for layer, bits in changes if bits != assignment[layer]
     )
     return [neighbour for neighbour in changed if problem.keeps_max_cost(neighbour)]
 
@@ -44,11 +57,7 @@ def within_max_cost(problem: Problem, assignment: Assignment, generator: np.rand
         cheaper = np.flatnonzero(costs < costs[choices[layer]])
         if len(cheaper):
             choices[layer] = generator.choice(cheaper)
-            changed = _assignment(problem, choices)
+            changed = problem.assignment(choices.tolist())
             if problem.keeps_max_cost(changed):
                 return changed
-    return within_max_cost(problem, _assignment(problem, choices), generator)
-
-
-def _assignment(problem: Problem, choices: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Assignment:
-    return tuple(bits[index] for bits, index in zip(problem.choices, choices.tolist(), strict=True))
+    return within_max_cost(problem, problem.assignment(choices.tolist()), generator)

@@ -11,7 +11,7 @@ from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.improvement import clipped
-from releq_env.searchers.moves import draw_unknown, neighbours, within_max_cost
+from releq_env.searchers.moves import draw_unknown, neighbours, starts, within_max_cost
 from releq_env.searchers.random_search import RandomSearch
 from releq_env.workers.waiting import Assignment
 
@@ -31,7 +31,8 @@ class OptunaSearch:
     Args:
         problem: What is searched.
         seed: Seeds it.
-        startup: How many assignments are measured before the sampler proposes any.
+        startup: How many assignments are measured before the sampler proposes any; never fewer than all uniform ones
+            and a random one, which are 9 with 8 bitwidths.
         make_sampler: Makes the sampler, of Optuna's module and a seed.
         directions: Of the study: `"maximize"` or `"minimize"` for each value.
         values: What the study is told of an evaluation.
@@ -66,7 +67,7 @@ class OptunaSearch:
         }
         self._known: dict[Assignment, Evaluation] = {}
         self._pending: dict[Assignment, Trial] = {}
-        uniform = [start for start in problem.uniform() if problem.keeps_max_cost(start)]
+        uniform = starts(problem)
         drawn = self._random.ask(max(startup - len(uniform), 1))
         self._starts = list(dict.fromkeys([*uniform, *drawn]))
 
@@ -130,8 +131,7 @@ class OptunaSearch:
         return self._study.ask(self._space)
 
     def _assignment(self, trial: "Trial") -> Assignment:
-        indices = [trial.params[name] for name in self._space]
-        return tuple(bits[index] for bits, index in zip(self._problem.choices, indices, strict=True))
+        return self._problem.assignment(trial.params[name] for name in self._space)
 
     def _told(self, evaluation: Evaluation) -> list[float]:
         return [clipped(float(value)) for value in self._values(evaluation)]

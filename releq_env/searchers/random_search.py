@@ -41,7 +41,7 @@ class RandomSearch:
             if self._order == []:
                 break
             chosen = self._draw() if self._order is None else np.unravel_index(self._order.pop(), self._counts)
-            assignment = tuple(bits[index] for bits, index in zip(self._problem.choices, chosen, strict=True))
+            assignment = self._problem.assignment(chosen)
             if assignment in self._asked or not self._problem.keeps_max_cost(assignment):
                 fruitless += self._order is None
                 continue

@@ -1,6 +1,5 @@
 """What a search has found."""
 
-import json
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
-from releq_env.files import replace_file
 from releq_env.problem import Problem
-from releq_env.searchers.folder import builtin_task, checked_config, table, write_best
-from releq_env.searchers.rows import row_of
+from releq_env.searchers.folder import SearchFolder, builtin_task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,9 +85,7 @@ class SearchResult:
         from releq_env.retraining.trained import retrained_network  # only now: they need torch
         from releq_env.tasks.own_outputs import separate_outputs
 
-        source: Any = self.problem.evaluator.source
-        if not hasattr(source, "retraining"):
-            raise ReLeQError(f"{self.problem.name} has no network: its accuracies come from a table or a function")
+        source = self._source
         whole = getattr(source, "every_layer", tuple)(self.problem.check(bitwidths))
         return separate_outputs(retrained_network(source.retraining, whole))
 
@@ -101,35 +96,29 @@ class SearchResult:
             folder: Made if it is not there; other files in it stay. That of this search, or of none.
 
         Raises:
-            ReLeQError: If there is another search in it, something cannot be written, or as `network`.
+            ReLeQError: If there is another search in it, or one that has gone on since or goes on now; if something
+                cannot be written, or as `network`.
         """
         from releq_env.export.about import About  # only now: they need torch
         from releq_env.export.folder import save_model
         from releq_env.report import write_report
 
-        path, problem = Path(folder), self.problem
-        config = checked_config(path, problem, self.settings)
-        files = path / "config.json", path / "evaluations.csv"
-        if files[1].exists() and not files[0].exists():
-            raise ReLeQError(f"{files[1]} is of a search that is not known; give another folder")
-        network = self.network
-        retraining = problem.evaluator.source.retraining  # type: ignore[attr-defined]  # there is a network
-        inputs = retraining.load().inputs
-        about = About(
-            builtin_task(problem), tuple(inputs.shape[1:]), "float32" if inputs.is_floating_point() else "int64"
-        )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            rows = [row_of(problem, each, True, 0.0) for each in self.evaluations]
-            if not files[0].exists():
-                replace_file(files[0], json.dumps(config, indent=2) + "\n")
-            if not files[1].exists():
-                replace_file(files[1], table(rows))
-            write_best(path, problem, row_of(problem, self.best, True, 0.0), len(rows))
-            save_model(network, path, about)
-        except OSError as error:
-            raise ReLeQError(f"{path} cannot be written ({error.strerror}); give another folder") from error
-        write_report(path)
+        path, inputs = Path(folder), self._source.retraining.load().inputs
+        task = builtin_task(self.problem)
+        about = About(task, tuple(inputs.shape[1:]), "float32" if inputs.is_floating_point() else "int64")
+        kept = SearchFolder(path, self.problem)
+        with kept.held():
+            kept.complete(self.settings, self.evaluations)
+            save_model(self.network, path, about)
+            write_report(path)
+
+    @property
+    def _source(self) -> Any:
+        """What measures the network. Raises `ReLeQError` where there is none."""
+        source = self.problem.evaluator.source
+        if not hasattr(source, "retraining"):
+            raise ReLeQError(f"{self.problem.name} has no network: its accuracies come from a table or a function")
+        return source
 
     def __str__(self) -> str:
         problem, best = self.problem, self.best

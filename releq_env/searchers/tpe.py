@@ -15,7 +15,8 @@ class TPESearch(OptunaSearch):
     Args:
         problem: What is searched.
         seed: Seeds it.
-        startup: How many assignments are measured before the sampler proposes any.
+        startup: How many assignments are measured before the sampler proposes any; never fewer than all uniform ones
+            and a random one, which are 9 with 8 bitwidths.
         candidates: How many are drawn from the good ones' density for a proposal.
 
     Raises:

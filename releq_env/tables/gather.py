@@ -105,7 +105,7 @@ def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -
     try:
         config = json.loads((path / "config.json").read_text())
         depends = config["accuracy_depends_on"]
-        seed = _seed_of_run(depends or {})
+        seed = _seed_of_run(depends or config.get("known") or {})  # of one's own loss only what is known
         text = (path / "evaluations.csv").read_text()
         rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # a kill may have cut the last one
         found = [Found(tuple(map(int, row["bitwidths"].split())), seed, float(row["accuracy"])) for row in rows]

@@ -38,11 +38,17 @@ def write(path: Path, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[
         arrays: `bitwidths`, shape `(records, layers)`, `seeds` and `accuracy`, shape `(records,)`.
 
     Raises:
-        ReLeQError: If it cannot be written.
+        ReLeQError: If it cannot be written, or could not be read again.
     """
     packed = io.BytesIO()
+    text = _text(path, metadata)
+    for name, (dtype, _) in _ARRAYS.items():
+        if (size := arrays[name].size * dtype.itemsize) > _LARGEST_ARRAY:
+            raise ReLeQError(
+                f"the table {path} would hold {size} bytes of {name}, and at most {_LARGEST_ARRAY} are read; "
+                "save fewer records in a file"
+            )
     with zipfile.ZipFile(packed, "w") as archive:
-        text = json.dumps(metadata, indent=1, allow_nan=False) + "\n"
         archive.writestr(zipfile.ZipInfo(_METADATA), text, zipfile.ZIP_DEFLATED)  # ZipInfo: of no date
         for name, (dtype, _) in _ARRAYS.items():
             content = io.BytesIO()
@@ -80,6 +86,22 @@ def damaged(path: Path, why: Exception) -> ReLeQError:
     """Return the error for a file that is no table, in one line."""
     said = " ".join(str(why).split()) or type(why).__name__
     return ReLeQError(f"{path} is damaged, or no accuracy table ({said[:300]}); get it anew, or build it again")
+
+
+def _text(path: Path, metadata: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(metadata, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ReLeQError(
+            f"the table {path} would hold in about= what JSON does not ({error}); give text, numbers, lists and "
+            "dictionaries"
+        ) from error
+    if (size := len(text.encode())) > _LARGEST_METADATA:
+        raise ReLeQError(
+            f"the table {path} would hold {size} bytes of {_METADATA}, and at most {_LARGEST_METADATA} are read; "
+            "give a smaller about=, or fewer layers"
+        )
+    return text
 
 
 def _metadata(archive: zipfile.ZipFile) -> dict[str, Any]:

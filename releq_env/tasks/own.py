@@ -18,6 +18,7 @@ from releq_env.tasks.datasets import Examples
 from releq_env.tasks.own_data import own_data
 from releq_env.tasks.own_outputs import Layout, Separated, join_outputs, parts_of
 from releq_env.tasks.pretrained import Pretrained, architecture, behaviour_sha256, load_pretrained
+from releq_env.tasks.strides import without_strides
 from releq_env.tasks.task import PretrainingRecipe, RetrainingRecipe, Task, top1_accuracy
 
 _MEASURING_BATCH = 128
@@ -126,23 +127,24 @@ def own_network(
         min_relative_accuracy: Accuracy constraint in (0, 1].
         cache_key: A name for loss and metric where they are not torch's, see `Task`.
         name: Of the network. Default: that of its class.
-        data_limit: How many GB the data may have in memory.
+        data_limit: How many GB the data may have in memory; what is more is kept in files.
 
     Raises:
         ReLeQError: In one line, if something is not accepted, or the network cannot be run on the data.
     """
     network = _copied(model)
     name = type(model).__name__ if name is None else name
-    data, targets = own_data(name, train_data, validation_data, test_data, data_limit)
+    data = own_data(name, train_data, validation_data, test_data, data_limit)
     training, validation = data.load()
-    few = data.normalize(training.inputs[:_PROBES])
+    # A copy, in one layout: it is kept and sent elsewhere, and is to be the same wherever the data are.
+    few = data.normalize(training.inputs[:_PROBES]).contiguous().clone()
     found = _surveyed(network, few, skip)
     _thaw(network, found)
     outputs = parts_of(found.outputs, f"what {name} returns")[1]
     _check_batches(network, few, outputs, name)
     if outputs.several:
         join_outputs(network)
-    loss, metric = _checked_functions(loss, metric, network, few, (outputs, targets), (training, validation))
+    loss, metric = _checked_functions(loss, metric, network, few, (outputs, data.layout), (training, validation))
     task = Task(
         name=name,
         network=Given(network),
@@ -200,7 +202,7 @@ def _copied(model: nn.Module) -> nn.Module:
         raise ReLeQError(f"the network has parameters of type {(kinds - {torch.float32}).pop()}; give model.float()")
     try:
         with torch.no_grad():
-            network = copy.deepcopy(model).cpu().eval()
+            network = without_strides(copy.deepcopy(model).cpu().eval())
     except Exception as error:  # whatever its parts raise
         raise ReLeQError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); keep no tensors in it that "
@@ -289,10 +291,9 @@ def _checked_functions(
 
 def _check_classes(layouts: tuple[Layout, Layout], parts: tuple[Examples, Examples]) -> None:
     outputs, targets = layouts
-    labels = torch.cat([part.targets.flatten() for part in parts]) if not targets.several else torch.empty(0)
     classes = outputs.shape[0] if len(outputs.shape) == 1 else 0
     whole = targets.dtype in (torch.int64, torch.uint8) and targets.shape == () and not targets.several
-    if outputs.several or not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if outputs.several or not whole or not all(_within(part.targets, classes) for part in parts):
         shapes = " and ".join(f"(N, {', '.join(map(str, leaf.shape))})" for leaf in outputs.leaves)
         of_targets = " and ".join(f"{leaf.dtype} (N, {', '.join(map(str, leaf.shape))})" for leaf in targets.leaves)
         raise ReLeQError(
@@ -301,12 +302,16 @@ def _check_classes(layouts: tuple[Layout, Layout], parts: tuple[Examples, Exampl
         )
 
 
+def _within(labels: Tensor, classes: int) -> bool:
+    return 0 <= int(labels.min()) <= int(labels.max()) < classes
+
+
 @pinned_arithmetic()
 def _score(task: Task, network: nn.Module, examples: Examples) -> float:
     """Return the metric of a network in float32."""
     with torch.no_grad():
         batches = map(task.dataset.normalize, examples.inputs.split(_MEASURING_BATCH))
-        outputs = torch.cat([network(batch).float() for batch in batches])
+        outputs = torch.cat([network(batch.contiguous()).float() for batch in batches])
         return float(task.metric(outputs, examples.targets))
 
 

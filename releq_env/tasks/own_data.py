@@ -1,61 +1,58 @@
-"""The data of a user's own network: whatever torch trains with, read once into memory."""
+"""The data of a user's own network: whatever torch trains with, read once, into memory or into files."""
 
-import contextlib
+import copy
 import itertools
-import operator
 import os
-import random
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import data as torch_data
 
-from releq_env.arithmetic import pinned_arithmetic, seeded
-from releq_env.errors import ReLeQError, short
-from releq_env.tasks.datasets import Dataset, Examples, digest
-from releq_env.tasks.own_outputs import Layout, joined, parts_of
+from releq_env.errors import ReLeQError
+from releq_env.tasks.datasets import Dataset, Examples
+from releq_env.tasks.own_files import InFile, Writer, new_folder
+from releq_env.tasks.own_outputs import Layout
+from releq_env.tasks.own_reading import Part, Room, as_taken, is_ids, read
 
-_ACCEPTED = (
-    "give a pair (inputs, targets) of tensors or arrays, a torch Dataset of such pairs, or a DataLoader that yields "
-    "batches of them"
-)
 _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
 class OwnData(Dataset):
-    """A training and a validation part in memory, and a test part if there is one.
+    """A training and a validation part, and a test part if there is one, in memory or in files.
 
     Inputs are given to the network as they are: in float, or as whole numbers where they are token ids.
 
     Attributes:
         parts: Training, validation, and test or `None`.
+        layout: How several targets an example are put together.
+        room: The memory that is left for others.
     """
 
-    parts: tuple[Examples, Examples, Examples | None] = ()  # type: ignore[assignment]  # fields before have defaults
+    parts: tuple[Part, Part, Part | None] = ()  # type: ignore[assignment]  # fields before have defaults
+    layout: Layout = field(default_factory=lambda: Layout("tensor"))
+    room: Room = field(default_factory=lambda: Room(0.0))
 
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(vars(self))
-        state["parts"] = [None if part is None else [_sendable(tensor) for tensor in part] for part in self.parts]
-        return state
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OwnData":
+        return self  # it never changes
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        parts = [None if part is None else Examples(*map(torch.as_tensor, part)) for part in state["parts"]]
-        vars(self).update(state | {"parts": tuple(parts)})
+    @property
+    def in_files(self) -> dict[str, Path]:
+        """The files of inputs that are not in memory, by the name of their part."""
+        named = zip(("train_data", "validation_data", "test_data"), self.parts, strict=True)
+        return {name: part.files[0].path for name, part in named if part is not None and part.files is not None}
 
     def load(self, data_root: str | os.PathLike[str] | None = None) -> tuple[Examples, Examples]:
         """Return the training and the validation part."""
-        return self.parts[:2]
+        return self.parts[0].examples, self.parts[1].examples
 
     def load_test(self, data_root: str | os.PathLike[str] | None = None) -> Examples:
         """Return the test part.
@@ -63,33 +60,70 @@ class OwnData(Dataset):
         Raises:
             ReLeQError: If there is none.
         """
+        return self._test_part().examples
+
+    def test_digest(self) -> str:
+        """Return the SHA-256 of the test part. Raises `ReLeQError` if there is none."""
+        return self._test_part().identity.split()[0]
+
+    def fingerprint(self, data_root: str | os.PathLike[str] | None = None) -> str:
+        """Return a hash of the training and the validation part."""
+        return " ".join(part.identity for part in self.parts[:2])
+
+    def normalize(self, inputs: Tensor) -> Tensor:
+        """Return the inputs as the network takes them: float32, or int64."""
+        return as_taken(inputs)
+
+    def converted(self, part: int, dtype: torch.dtype) -> Tensor | None:
+        """Return a part's inputs as they are computed with, in a file, too; `None` where they are in memory.
+
+        Args:
+            part: Its number.
+            dtype: The type of what is no token ids.
+
+        Raises:
+            ReLeQError: If the disk is full.
+        """
+        given = self.parts[part]
+        if given is None or given.files is None:
+            return None
+        inputs = given.examples.inputs
+        if inputs.dtype == dtype or not inputs.is_floating_point():
+            return inputs
+        kept: dict[tuple[int, torch.dtype], InFile] = vars(self).setdefault("_converted", {})
+        if (part, dtype) not in kept:
+            with new_folder() as folder:
+                writer = Writer(folder, f"{self.name} in {dtype}", images=True)
+                for rows in inputs.split(_BATCH):
+                    writer.append(rows.to(dtype))
+                kept[part, dtype] = writer.finished()
+        return kept[part, dtype].tensor()
+
+    def with_test(self, test: Any) -> "OwnData":
+        """Return the same with another test part.
+
+        Args:
+            test: See `own_data`.
+
+        Raises:
+            ReLeQError: As `own_data` does.
+        """
+        part, layout = read(test, "test_data", copy.copy(self.room))
+        parts = {"train_data": self.parts[0], "validation_data": self.parts[1], "test_data": part}
+        try:
+            _check(parts, [self.layout, self.layout, layout])
+        except ReLeQError:
+            part.remove()
+            raise
+        return replace(self, parts=(*self.parts[:2], part))
+
+    def _test_part(self) -> Part:
         if self.parts[2] is None:
             raise ReLeQError(f"{self.name} has no test data; give test_data= with the network")
         return self.parts[2]
 
-    def fingerprint(self, data_root: str | os.PathLike[str] | None = None) -> str:
-        """Return a hash of the training and the validation part."""
-        known: dict[str, str] = vars(self).setdefault("_known", {})
-        if not known:
-            known["data"] = " ".join(
-                f"{digest(part)} {part.inputs.dtype} {tuple(part.inputs.shape)} {part.targets.dtype} "
-                f"{tuple(part.targets.shape)}"
-                for part in self.load()
-            )
-        return known["data"]
 
-    @pinned_arithmetic()
-    def normalize(self, inputs: Tensor) -> Tensor:
-        """Return the inputs as the network takes them: float32, or int64."""
-        return inputs.long() if is_ids(inputs) else inputs.float()
-
-
-def is_ids(inputs: Tensor) -> bool:
-    """Whether inputs are whole numbers that stand for something, not the values of pixels."""
-    return not inputs.is_floating_point() and inputs.dtype not in (torch.uint8, torch.bool)
-
-
-def own_data(name: str, training: Any, validation: Any, test: Any, limit: float) -> tuple[OwnData, Layout]:
+def own_data(name: str, training: Any, validation: Any, test: Any, limit: float) -> OwnData:
     """Read a user's data.
 
     Args:
@@ -97,182 +131,54 @@ def own_data(name: str, training: Any, validation: Any, test: Any, limit: float)
         training: See `read`.
         validation: Likewise.
         test: Likewise, or `None`.
-        limit: How many GB (1e9 bytes) all of them may have.
-
-    Returns:
-        The data, and how several targets an example are put together.
+        limit: How many GB (1e9 bytes) all of them may have in memory; what is more goes to files.
 
     Raises:
-        ReLeQError: If they are something else, or do not fit to one another, or into the limit.
+        ReLeQError: If they are something else, or do not fit to one another, or on the disk.
     """
-    room = _Room(limit)
+    room = Room(limit)
     given = {"train_data": training, "validation_data": validation}
     given |= {} if test is None else {"test_data": test}
-    parts, layouts = [], []
-    for what, data in given.items():
-        inputs, targets = read(data, what, room)
-        layouts.append(parts_of(targets, what)[1])
-        parts.append(Examples(inputs, joined(targets, torch.float64)))
-    shapes = [(part.inputs.shape[1:], is_ids(part.inputs), part.targets.shape[1:]) for part in parts]
-    for what, shape, layout in zip(given, shapes, layouts, strict=True):
+    parts: dict[str, Part] = {}
+    layouts = []
+    try:
+        for what, data in given.items():
+            parts[what], layout = read(data, what, room)
+            layouts.append(layout)
+        _check(parts, layouts)
+    except BaseException:
+        for part in parts.values():
+            part.remove()
+        raise
+    first, second = parts["train_data"], parts["validation_data"]
+    of_one = tuple(first.examples.inputs.shape[1:])
+    three = (first, second, parts.get("test_data"))
+    count = len(second.examples.targets)
+    return OwnData(name, of_one, _no_file, count, parts=three, layout=layouts[0], room=room)
+
+
+def _check(parts: Mapping[str, Part], layouts: Sequence[Layout]) -> None:
+    """Raise `ReLeQError` if parts are not of one kind, or the same."""
+    examples = {what: part.examples for what, part in parts.items()}
+    shapes = [(each.inputs.shape[1:], is_ids(each.inputs), each.targets.shape[1:]) for each in examples.values()]
+    for what, shape, layout in zip(examples, shapes, layouts, strict=True):
         if shape != shapes[0] or layout.names != layouts[0].names:
             raise ReLeQError(
                 f"an example of {what} has inputs of shape {tuple(shape[0])} and targets of shape {tuple(shape[2])}, "
                 f"one of train_data {tuple(shapes[0][0])} and {tuple(shapes[0][2])}; give the same kind in all"
             )
-    named = dict(zip(given, parts, strict=True))
-    for (first, one), (second, other) in itertools.combinations(named.items(), 2):
-        if torch.equal(one.inputs, other.inputs):
+    for (first, one), (second, other) in itertools.combinations(examples.items(), 2):
+        if _equal(one.inputs, other.inputs):
             raise ReLeQError(f"{first} and {second} are the same; give {second.replace('_', ' ')} of its own")
-    of_one = tuple(parts[0].inputs.shape[1:])
-    three = (parts[0], parts[1], parts[2] if test is not None else None)
-    return OwnData(name, of_one, _no_file, len(parts[1].targets), parts=three), layouts[0]
 
 
-class _Room:
-    """How many bytes are left."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit, self._taken = limit, 0
-
-    def take(self, tensors: Iterable[Tensor], what: str) -> None:
-        self._taken += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        if self._taken > self._limit * 1e9:
-            raise ReLeQError(
-                f"the data are larger than data_limit={self._limit:g} GB, at {what}; give fewer examples, images as "
-                "uint8, or a larger data_limit="
-            )
-
-
-def read(data: Any, what: str, room: _Room) -> tuple[Tensor, Any]:
-    """Return inputs, and targets: a tensor, or several in a tuple, list or dictionary.
-
-    Args:
-        data: A pair `(inputs, targets)`, a map-style or iterable `Dataset`, or a `DataLoader`, of which the
-            examples that its sampler draws are read once each, in the order of its data set.
-        what: What it is called, for messages.
-        room: What it may take.
-
-    Raises:
-        ReLeQError: If it is something else.
-    """
-    if isinstance(data, torch_data.TensorDataset):
-        data = data.tensors
-    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
-        inputs, targets = _inputs(data[0], what), _mapped(data[1], what)
-    elif isinstance(data, torch_data.Dataset | torch_data.DataLoader) or hasattr(data, "__getitem__"):
-        inputs, targets = _collected(data, what, room)
-    else:
-        raise ReLeQError(f"{what}={short(data)} is not accepted; {_ACCEPTED}")
-    counts = [len(tensor) for tensor in (inputs, *parts_of(targets, what)[0])]
-    if not counts[0] or len(set(counts)) != 1:
-        raise ReLeQError(f"{what} has {counts[0]} inputs and {counts[1]} targets; give as many of each, at least one")
-    if not isinstance(data, torch_data.Dataset | torch_data.DataLoader):
-        room.take((inputs, *parts_of(targets, what)[0]), what)
-    return inputs, targets
-
-
-def _collected(data: Any, what: str, room: _Room) -> tuple[Tensor, Any]:
-    """Read a data set batch by batch, always in the same order and with the same random numbers."""
-    batches: list[tuple[Tensor, Any]] = []
-    with _same_randomness():
-        for batch in _explained(data, what):
-            if not isinstance(batch, tuple | list) or len(batch) != 2 or not _is_array(batch[0]):
-                raise ReLeQError(f"{what} yields batches like {short(batch)}; {_ACCEPTED}")
-            batches.append((_inputs(batch[0], what), _mapped(batch[1], what)))
-            room.take((batches[-1][0], *parts_of(batches[-1][1], what)[0]), what)
-    if not batches:
-        raise ReLeQError(f"{what} has no examples; give at least one")
-    try:
-        parted = [parts_of(targets, what) for _, targets in batches]
-        columns = [torch.cat(column) for column in zip(*(parts for parts, _ in parted), strict=True)]
-        return torch.cat([inputs for inputs, _ in batches]), parted[0][1].rebuilt(columns)
-    except (RuntimeError, ValueError) as error:
-        raise ReLeQError(f"the examples of {what} are not of one shape ({error}); give all the same") from error
-
-
-@contextlib.contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Let what augments the data draw the same numbers every time: the data are then the same, too."""
-    states = random.getstate(), np.random.get_state()
-    random.seed(0)
-    np.random.seed(0)
-    try:
-        with seeded(0):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-def _explained(data: Any, what: str) -> Iterator[Any]:
-    try:
-        yield from _in_order(data)
-    except Exception as error:  # whatever somebody's data set raises
-        raise ReLeQError(f"{what} cannot be read ({type(error).__name__}: {error}); {_ACCEPTED}") from error
-
-
-def _in_order(data: Any) -> Iterable[Any]:
-    if not isinstance(data, torch_data.DataLoader):
-        return torch_data.DataLoader(data, batch_size=_BATCH)
-    chosen = _chosen(data)
-    if chosen is None:
-        return data
-    return torch_data.DataLoader(chosen, _BATCH, num_workers=data.num_workers, collate_fn=data.collate_fn)
-
-
-def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | None:
-    """Return those examples of a loader's data set that it draws from; `None`: that can only be seen by reading it."""
-    dataset, batches = loader.dataset, loader.batch_sampler
-    if isinstance(dataset, torch_data.IterableDataset) or not isinstance(dataset, Sized):
-        return None
-    if type(batches) is not torch_data.BatchSampler:
-        return None
-    sampler: Any = batches.sampler
-    plain = type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler)
-    if plain and len(sampler.data_source) == len(dataset):
-        return dataset
-    try:
-        return torch_data.Subset(dataset, sorted({operator.index(index) for index in sampler}))
-    except TypeError:  # what it draws by are no numbers
-        return None
-
-
-def _is_array(given: Any) -> bool:
-    return isinstance(given, Tensor | np.ndarray)
-
-
-def _tensor(given: Any, what: str) -> Tensor:
-    try:
-        tensor = torch.as_tensor(given).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ReLeQError(f"{what} holds {short(given)}, which is no tensor ({error}); {_ACCEPTED}") from error
-    if tensor.is_complex() or not tensor.ndim:
-        raise ReLeQError(f"{what} holds {short(given)}; give real numbers, an example a row")
-    if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16):
-        return tensor.float()
-    return tensor.long() if tensor.dtype in (torch.int8, torch.int16, torch.int32) else tensor
-
-
-def _inputs(given: Any, what: str) -> Tensor:
-    return _tensor(given, what).contiguous()
-
-
-def _mapped(targets: Any, what: str) -> Any:
-    if isinstance(targets, dict):
-        return {name: _mapped(each, what) for name, each in targets.items()}
-    if isinstance(targets, tuple | list) and any(_is_array(each) for each in targets):
-        return tuple(_mapped(each, what) for each in targets)
-    return _tensor(targets, what).contiguous()
-
-
-def _sendable(tensor: Tensor) -> Tensor | np.ndarray[Any, Any]:
-    """Return a tensor in memory that processes share, or, where there is too little of it, an array."""
-    try:
-        return tensor.share_memory_()
-    except RuntimeError:
-        return tensor.numpy()
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether inputs are the same, wherever they are kept."""
+    if len(one) != len(other):
+        return False
+    batches = zip(one.split(_BATCH), other.split(_BATCH), strict=True)
+    return all(torch.equal(as_taken(a), as_taken(b)) for a, b in batches)
 
 
 def _no_file(root: Path, train: bool, download: bool) -> Examples:
-    raise NotImplementedError("the data are in memory")
+    raise NotImplementedError("the data are read already")

@@ -17,6 +17,7 @@ from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
 from releq_env.tasks.losses import soft_cross_entropy
 from releq_env.tasks.networks import SVHN8, DigitsNet, LeNet, SimpleNet
+from releq_env.tasks.strides import without_strides
 
 
 def top1_accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -144,7 +145,7 @@ class Task:
     def new_network(self) -> nn.Module:
         """Return an untrained network that is nobody else's: `network` may give the same one every time."""
         with torch.no_grad():  # what is computed of parameters could not be copied
-            return copy.deepcopy(self.network())
+            return without_strides(copy.deepcopy(self.network()))
 
     def identity(self, data_root: str | os.PathLike[str] | None = None) -> dict[str, object] | None:
         """Return what its accuracies depend on besides network and recipes, JSON-able.

@@ -34,6 +34,7 @@ class ProcessPool(WorkerPool["_Process"]):
         super().__init__(retraining, workers)
         self._here: list[float] = []  # seconds of each assignment measured in this process while others waited
         self._alone = False  # can workers not be started?
+        self._checked = False  # was the main module looked at?
 
     def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
         if multiprocessing.current_process().name == _NAME:  # it imports the script it belongs to
@@ -72,8 +73,9 @@ class ProcessPool(WorkerPool["_Process"]):
 
     def _start(self) -> "_Process":
         try:
-            if not self._proven:
-                check_main(pickle.dumps(self._retraining))
+            if not self._checked:
+                check_main(self._retraining)
+                self._checked = True
             return _Process(self._retraining)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise StartError(

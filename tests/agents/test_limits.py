@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from agents.algorithms.registry import ALGORITHMS
+from agents.run.confirmation import unseen_seeds
 from agents.run.settings import Options, new_settings, resumed_settings
 from agents.train import main
 from releq_env import AccuracyTable, ReLeQError
 from releq_env.searchers import SEARCHERS
+from releq_env.tables import TableSource
 from tests.agents import problems
 from tests.agents.commands import error, rows
 from tests.agents.problems import arguments
@@ -70,6 +72,33 @@ def test_from_table_takes_the_arguments_of_a_table(table: Path, tmp_path: Path) 
     bits = [int(each) for each in rows(run)[0]["bitwidths"].split()]
     assert float(rows(run)[0]["accuracy"]) == pytest.approx(problems.needs_bits(bits) - 0.001)
     assert all(float(row["state_of_quantization"]) <= 0.5 for row in rows(run))
+
+
+@pytest.mark.parametrize(
+    ("measured", "searched", "unseen"),
+    [
+        ((0, 1, 2, 3, 4), 0, [1, 2]),
+        ((0, 1, 2, 3, 4), 3, [4, 0]),
+        ((0, 1, 2, 3, 4), 4, [0, 1]),
+        ((2, 7), 7, [2]),
+        ((0,), 0, []),
+        ((0, 1), None, []),
+    ],
+)
+def test_what_a_table_confirms_with(measured: tuple[int, ...], searched: int | None, unseen: list[int]) -> None:
+    """The seeds after the one that was searched, and round from the last to the first; its mean has seen all."""
+    assignments = list(itertools.product([1, 2], repeat=2))
+    records = [(each, seed, 0.9 - 0.1 * seed) for seed in measured for each in assignments]
+    bitwidths, seeds, accuracies = zip(*records, strict=True)
+    table = AccuracyTable.from_records(bitwidths, accuracies, seeds=seeds, full_precision_accuracy=0.98)
+    assert unseen_seeds(TableSource(table, searched)) == unseen
+
+
+def test_the_last_seed_of_a_table_is_confirmed(table: Path, tmp_path: Path) -> None:
+    main(["--algo", "random", "--from-table", str(table), "--budget", "6", "--log-dir", str(tmp_path / "run"),
+          "--env-kwargs", "seed=1"])  # fmt: skip
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best["confirmed_accuracy"] == pytest.approx(best["accuracy"] + 0.001)
 
 
 def test_names_and_paths() -> None:

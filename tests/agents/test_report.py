@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from agents.report.plots import names_of_actions
 from agents.run.confirmation import confirm
 from agents.run.folder import RunFolder
 from agents.train import main
 from releq_env import Problem
+from releq_env.report.pictures import action_names
+from releq_env.report.run import Compared, View
+from releq_env.report.verdict import advice, recommended
 from tests.agents import problems
 from tests.agents.problems import arguments
 
 
 @pytest.mark.parametrize("choices", [[2, 4], [2, 4, 8], [1, 2, 4, 8]])
 def test_actions_are_called_what_they_mean(choices: list[int]) -> None:
-    problem = Problem.from_function(2, choices, problems.smooth_accuracy)
-    assert names_of_actions(problem, 0, "restricted") == ["down", "keep", "up"]
-    assert names_of_actions(problem, 0, "flexible") == [f"{bits} bit{'s' * (bits > 1)}" for bits in choices]
+    assert action_names(choices, "restricted") == ["down", "keep", "up"]
+    assert action_names(choices, "flexible") == [f"{bits} bit{'s' * (bits > 1)}" for bits in choices]
 
 
 def test_uniform_assignments_are_not_measured_again(tmp_path: Path) -> None:
@@ -37,6 +38,19 @@ def test_uniform_assignments_are_not_measured_again(tmp_path: Path) -> None:
     assert [each.bitwidths for each in candidates if each.kind == "uniform"] == problem.uniform()
     assert set(calls.values()) == {1}
     assert problem.evaluator.distinct_evaluations == 3
+
+
+def seen(bitwidths: tuple[int, ...], found: float, confirmed: float) -> Compared:
+    views = [View(0.98 * each, each, each) for each in (found, confirmed)]
+    return Compared("found", bitwidths, True, views[0], (views[1].accuracy,), views[1])
+
+
+def test_what_was_chosen_by_its_confirmation_says_so() -> None:
+    lucky, steady, none = (seen((2, bits), 1.0, confirmed) for bits, confirmed in ((1, 0.9), (2, 0.99), (3, 0.98)))
+    said, chosen = recommended([lucky, steady, none], 0.97, None)
+    assert chosen == (2, 2)
+    assert "is then 2 2. These seeds have chosen it" in said
+    assert "have chosen" not in advice([steady, lucky, none], 0.97, None)
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.json"])

@@ -160,6 +160,8 @@ def test_wrong_arguments_end_in_one_line(tmp_path: Path, finished: Path) -> None
     assert "--minutes 0" in error(*log, "--minutes", "0")
     assert "no_such" in error(*log, "--hyperparams", "no_such=1")
     assert "colour" in error(*log, "--algo", "local", "--hyperparams", "colour=1")
+    assert "nsga2 does not take" in error(*log, "--algo", "nsga2", "--hyperparams", "population=1")
+    assert "population=0 is not accepted" in error(*log, "--algo", "evolution", "--hyperparams", "population=0")
     assert "callback" in error(*log, "--hyperparams", "callback=nowhere.Schedule")
     assert "--n-envs 0" in error(*log, "--n-envs", "0")
     assert "--seed 99999999999" in error(*log, "--seed", "99999999999")

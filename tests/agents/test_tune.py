@@ -15,7 +15,7 @@ from agents.run.settings import Options as RunOptions
 from agents.run.settings import new_settings
 from agents.tune import Options, main, tune
 from agents.tuning.score import PROBLEMS, area, landscape, score, with_values
-from agents.tuning.trials import RANGES, Trials, read_ranges
+from agents.tuning.trials import LARGEST_SEED, RANGES, Trials, read_ranges
 from releq_env import ReLeQError
 from releq_env.testing.landscapes import LANDSCAPES
 from releq_env.testing.problems import feasible
@@ -107,6 +107,8 @@ def test_trials_of_another_tuning_are_not_mixed_in(tmp_path: Path) -> None:
         (["--algo", "random"], "unknown agent to tune 'random'"),
         (["--algo", "ppo", "--problems", "mnist"], "unknown problem 'mnist'; choose one of: separable"),
         (["--algo", "ppo", "--trials", "0"], "--trials 0 is not accepted"),
+        (["--algo", "ppo", "--seed", "-1"], "--seed -1 is not accepted; give a whole number from 0"),
+        (["--algo", "ppo", "--seed", "4300000"], "--seed 4300000 is not accepted"),
     ],
 )
 def test_mistakes_end_in_one_line(args: list[str], message: str, tmp_path: Path) -> None:
@@ -138,6 +140,13 @@ def test_agents_take_what_is_tried(algo: str, tmp_path: Path) -> None:
         changed = with_values(settings.hyperparams, values)
         assert set(changed) <= {*settings.hyperparams, *ranges}
         assert run_bare(replace(settings, hyperparams=changed), problems.four_layers()).evaluations
+
+
+def test_the_largest_seed_is_one_of_a_sampler(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "trials.jsonl", {})
+    for number in range(2):
+        trials.add({"number": number, "values": {}, "score": 0.0})
+    assert trials.suggest(read_ranges("evolution"), LARGEST_SEED)
 
 
 def test_ranges_are_of_agents_with_settings() -> None:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.compare import lottery, pictures, pool, schedule
+from benchmarks.compare import lottery, pictures, pool, schedule, sections
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.report import main as report
 from benchmarks.compare.results import COLUMNS, Results
@@ -202,7 +203,15 @@ def test_partial_tables_are_named_and_left_out(tables, tmp_path, capsys):
     assert "none remains" in error(*command([tmp_path / "part.npz"], tmp_path / "y.csv"))
 
 
-@pytest.mark.parametrize("more", [["--budget", "30"], ["--algos", "mine=random"], ["--hyperparams", "random:n_envs=1"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--budget", "30"],
+        ["--algos", "mine=random"],
+        ["--hyperparams", "random:n_envs=1"],
+        ["--imports", "tests.agents.problems"],
+    ],
+)
 def test_the_comparisons_own_file_holds_nothing_else(more, tables, tmp_path):
     small_table(tmp_path, "cifar10-wrpn")
     on_suite = ["--envs", "cifar10-wrpn/size", "--tables", str(tmp_path), "--algos", "random"]
@@ -228,6 +237,27 @@ def test_agents_of_ones_own(tables, tmp_path, monkeypatch):
     assert mine == again
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([7, 3, 20], "7 / 20 (3 of 3)"),
+        ([7, 3, 20, 10], "8.5 / 20 (4 of 4)"),
+        ([7, 3, None, 10], "8.5 / - (3 of 4)"),
+        ([7, None, None, 10], "- / - (2 of 4)"),
+        ([4], "4 / 4 (1 of 1)"),
+    ],
+)
+def test_the_median_of_an_even_number_is_between_the_middle_two(found, said):
+    """A run that has not found the optimum counts as one that needs for ever."""
+    scores = SimpleNamespace(
+        algos=["gp"],
+        envs=["toy"],
+        until_optimum=lambda algo, env: found,
+        rows=lambda algo, env: [SimpleNamespace(own_seconds=0.25)],
+    )
+    assert f"| gp | {said} | 0.2 |" in sections.until_optimum(scores)
+
+
 def test_time_left_is_by_agent():
     found = [schedule.Estimate("quick", 1.0, 1.0, 5, 10), schedule.Estimate("slow", 9.0, 9.0, 1, 2)]
     assert schedule.seconds_left(found, 2) == pytest.approx((10 + 18) / 2)
@@ -242,8 +272,13 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     main([*more, "--hyperparams", "local:n_envs=1"])
     main(command(tables, folder / "optimum.csv", algos=("random", "gp"), seeds=1))
     (folder / "lottery.csv").write_text("algo,trial,score\nrandom,0,0.5\nrandom,1,0.6\nlocal,0,0.9\n")
+    begin = command(tables, folder / "apart.csv", algos=("random",), seeds=1)
+    main([*begin[:2], *begin[3:]])  # of one problem, as a comparison leaves it that was just begun
+    main([*begin[:1], *begin[2:], "--algos", "local"])
     report(["--results", str(folder)])
     page = (folder / "comparison/README.md").read_text()
+    assert "since no agent has a run on every problem of it yet: apart.csv." in page
+    assert "## Problems that stand apart" not in page
     for said in ("## All agents", "| random | bounds | 3 |", "toy/default", "## A rerun", "## Untuned defaults", "own"):
         assert said in page
     drawn = {path.stem for path in (folder / "comparison").glob("*.png")}
@@ -289,8 +324,13 @@ def test_ray_gives_the_same(compared, tables, tmp_path):
     assert lines(tmp_path / "x.csv") == [row for row in expected if int(row["seed"]) < 2]
 
 
-def test_a_report_of_nothing(tmp_path):
+def test_a_report_of_nothing(tables, tmp_path):
     with pytest.raises(SystemExit, match="error: .*comparison.csv is not there"):
+        report(["--results", str(tmp_path)])
+    begin = command(tables, tmp_path / "comparison.csv", algos=("random",), seeds=1)
+    main([*begin[:2], *begin[3:]])
+    main([*begin[:1], *begin[2:], "--algos", "local"])
+    with pytest.raises(SystemExit, match="error: in .*comparison.csv no agent has a run on every problem yet"):
         report(["--results", str(tmp_path)])
 
 

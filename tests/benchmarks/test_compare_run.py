@@ -118,6 +118,9 @@ def test_names_of_problems(table, tmp_path):
     own = entry(table, "cost=size,max_cost=0.5")
     assert own.name == "toy/cost=size,max_cost=0.5"
     assert own.decision == {"cost": "size", "max_cost": 0.5}
+    of_lists = entry(table, "bitwidths=[[2, 4], [2, 4, 8], [8], [1, 8]],max_cost=0.9")
+    assert of_lists.problem().choices == ((2, 4), (2, 4, 8), (8,), (1, 8))
+    assert of_lists.decision["max_cost"] == 0.9
     assert suite.find(["digits:cost=energy"])[0].name == "digits/cost=energy"
     small_table(tmp_path, "digits")
     assert suite.find(["digits/default"], tmp_path)[0].problem().num_layers == 4
@@ -130,6 +133,7 @@ def test_names_of_problems(table, tmp_path):
         ("cifar10/none", "neither a problem nor a table"),
         ("digits:bits=3", "unknown argument"),
         ("digits:cost", "cost"),
+        ("digits:bitwidths=[2,4", "no number, text, list or dictionary in YAML"),
     ],
 )
 def test_what_is_no_problem(name, told, tmp_path):

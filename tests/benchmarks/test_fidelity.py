@@ -6,6 +6,7 @@ import pytest
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity.plain import Pair, engine, plain_accuracy
 from benchmarks.fidelity.statistics import markdown, statistics_of
+from tests.failing import one_line
 
 ACCURACIES = [  # fast and plain of three assignments, with seed 0 and with seed 1
     [(0.90, 0.901), (0.95, 0.949), (0.98, 0.980)],
@@ -93,6 +94,21 @@ def test_what_is_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert fidelity.run(output, ["digits"], 3, 2, 64) == known  # nothing is measured, no process is started
     with pytest.raises(SystemExit, match="other settings"):
         fidelity.run(output, ["digits"], 3, 2, 128)
+
+
+def test_the_report_is_of_whatever_rows_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of another engine, and of a run that was interrupted: of an assignment that lacks a seed nothing counts."""
+    output = tmp_path / "fidelity.json"
+    lacking = Pair("digits", (9,), 0, 0.1, 0.9)
+    rows = [pair._asdict() for pair in [lacking, *PAIRS]]
+    output.write_text(json.dumps({"settings": {"digits": {"engine": 0}}, "rows": rows}))
+    fidelity.main(["--report", "--output", str(output)])
+    assert capsys.readouterr().out == markdown({"digits": statistics_of(PAIRS)}) + "\n"
+    with pytest.raises(SystemExit, match="error: .*other settings"):
+        fidelity.main(["--tasks", "digits", "--output", str(output)])
+    output.write_text(json.dumps({"rows": rows[:3]}))
+    for path in (output, tmp_path / "nowhere.json"):
+        assert "holds no rows to report" in one_line(fidelity.main, "--report", "--output", str(path))
 
 
 @pytest.mark.parametrize("few", [["--assignments", "2"], ["--seeds", "1"]])

@@ -108,6 +108,38 @@ def test_the_fingerprint_tells_groups_apart() -> None:
     assert source([["conv1", "conv2"]]).fingerprint is None
 
 
+def test_a_group_of_one_keeps_its_name_and_what_is_cached() -> None:
+    made = source({"head": ["fc2"]}, fingerprint={"data": 1})
+    assert [layer.name for layer in made.layers] == ["conv1", "conv2", "fc1", "head"]
+    assert made.layers[3].modules == ("fc2",)
+    assert made.fingerprint == {"data": 1}
+    assert Evaluator(made).evaluate((1, 2, 3, 4)).accuracy == smooth_accuracy((1, 2, 3, 4))
+    assert isinstance(source({"fc2": ["fc2"]}), FakeSource)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([["typo"]], "groups has 'typo', which is no layer; there are conv1, conv2, fc1, fc2"),
+        ({"head": ["typo"]}, "groups has 'typo', which is no layer"),
+        ([["fc1"], ["fc1"]], "groups has 'fc1' twice"),
+        ([["fc1"], ["fc1", "fc2"]], "groups has 'fc1' twice"),
+        ([["fc1", "fc2"], ["fc1", "fc2"]], "groups has 'fc1' twice"),
+        ({1: ["conv1", "conv2"], "1": ["fc1", "fc2"]}, "groups has two of the name '1'"),
+        ([[["fc1"], "fc2"]], r"groups has \['fc1'\], which is no layer"),
+        ([[3, "fc2"]], "groups has 3, which is no layer"),
+        ([[]], r"groups has \[\]; give lists"),
+        (iter([["fc1", "fc2"]]), "is not accepted; give lists"),  # it is read more than once
+        ({"conv1": ["fc1", "fc2"]}, "a name that is a layer's, too"),
+    ],
+    ids=range(11),
+)
+def test_what_makes_no_groups_gets_one_line(groups: Any, message: str) -> None:
+    with pytest.raises(ReLeQError, match=message) as raised:
+        source(groups)
+    assert "\n" not in str(raised.value)
+
+
 def test_another_length_is_refused() -> None:
     made = source([["conv1", "conv2"]])
     assert isinstance(made, GroupedSource)

@@ -373,6 +373,46 @@ def test_a_folder_of_something_else_is_refused(run: Callable[..., Any]) -> None:
         run(recipe=replace(RECIPE, epochs=3))
 
 
+def test_results_of_another_precision_are_not_handed_back(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = Trainings(monkeypatch)
+    run(precision="bf16")
+    with pytest.raises(ReLeQError, match="was begun with another precision; give another folder"):
+        run(precision="fp32")
+    assert (trainings.seeds, trainings.control_rates) == ([0, 1], [1e-3, 1e-4])
+    run(precision="fp32", folder=tmp_path / "fp32")
+    assert trainings.seeds == [0, 1, 0, 1]
+    assert trainings.control_rates == [1e-3, 1e-4] * 2  # the control is another one, too
+    places = [json.loads((tmp_path / name / "result.json").read_text())["place"] for name in ("final", "fp32")]
+    assert [place["precision"] for place in places] == ["bfloat16", "float32"]
+
+
+def test_the_result_says_where_each_network_is_from(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Seeds of several machines make one result."""
+    run(seeds=(0,), test=False)
+    path = tmp_path / "final" / "seed-0.json"
+    row = json.loads(path.read_text())
+    row["place"] |= {"torch": "1.0", "instructions": "of another processor"}
+    path.write_text(json.dumps(row))
+    run(test=False)
+    result = json.loads((tmp_path / "final" / "result.json").read_text())
+    here = json.loads((tmp_path / "final" / "seed-1.json").read_text())["place"]
+    assert result["places"]["seed-0"] == row["place"]
+    assert result["places"]["seed-1"] == here != row["place"]
+    assert result["place"] == {name: here[name] for name in ("precision", "device", "threads")}
+
+
+def test_a_folder_of_an_earlier_version_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    run(test=False)
+    path = tmp_path / "final" / "config.json"
+    config = json.loads(path.read_text())
+    del config["precision"], config["device"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ReLeQError, match="by an earlier version, which did not write down precision, device; give"):
+        run(test=False)
+
+
 @pytest.mark.filterwarnings("ignore:the weights of small are not kept")
 def test_results_of_another_metric_are_not_taken_up(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

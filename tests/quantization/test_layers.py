@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations, weight_norm
 
 from releq_env.errors import ReLeQError
 from releq_env.quantization import quantizable_layers, quantize, with_scales
-from releq_env.quantization.layers import survey
+from releq_env.quantization.layers import SharedWeight, Skipped, survey
 
 
 def test_convolution_and_linear_by_hand() -> None:
@@ -149,6 +149,21 @@ def test_modules_with_one_weight_are_one_layer_or_two() -> None:
     assert len({id(parameter) for parameter in quantized.parameters()}) == 2 + 1 + 1  # biases, weight, steps
     apart = quantize(network, ["a", "b"], [2, 8])
     assert not torch.equal(apart.a.weight, apart.b.weight)
+
+
+def test_the_kind_of_a_reason_is_not_a_matter_of_words() -> None:
+    other = type("same weight", (nn.Module,), {})()  # as somebody's class may be called
+    other.matrix = nn.Parameter(torch.zeros(2, 2))
+    network = nn.Sequential(OrderedDict(a=nn.Linear(4, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 4)))
+    network.b.weight = network.a.weight
+    network.a.other = other
+    left_out = survey(network, torch.zeros(1, 4), skip=["c"]).left_out
+    assert {name: type(reason) for name, reason in left_out.items()} == {
+        "b": SharedWeight, "c": Skipped, "a.other.matrix": str,
+    }  # fmt: skip
+    assert "same weight" in left_out["a.other.matrix"]
+    with pytest.raises(ReLeQError, match="skip names 'b', which has the same weight as 'a'; skip both, or none"):
+        survey(network, torch.zeros(1, 4), skip=["b"])
 
 
 class Tied(nn.Module):

@@ -133,6 +133,30 @@ def test_a_stop_changes_nothing_with_batch_normalisation(tmp_path: Path, live: b
     assert equal(state(resumed.network), state(whole.network))
 
 
+class PartlyUsed(nn.Module):
+    """Has a layer that is not called, and so never a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.used(inputs.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("bitwidths", [(2,), None], ids=["quantized", "full precision"])
+def test_a_stop_changes_nothing_where_a_layer_is_not_called(tmp_path: Path, bitwidths: tuple[int, ...] | None) -> None:
+    recipe = FinalRecipe(epochs=3, batch_size=16, average=0.5)
+    whole = normalised(recipe, network=PartlyUsed).train(bitwidths, 1e-2, 0, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        normalised(recipe, network=PartlyUsed).train(bitwidths, 1e-2, 0, tmp_path / "part", stopping_after(2))
+    told: list[bool] = []
+    again = normalised(recipe, network=PartlyUsed)
+    resumed = again.train(bitwidths, 1e-2, 0, tmp_path / "part", lambda row, new: told.append(new))
+    assert told == [False, False, True]
+    assert equal(state(resumed.network), state(whole.network))
+
+
 def test_a_seed_gives_another_network_and_the_same_one_again(pretrained: Pretrained, tmp_path: Path) -> None:
     final = digits(pretrained, dataclasses.replace(SHORT, epochs=1, shift=1))
     made = [state(final.train((2, 2, 2, 2), 1e-3, seed, tmp_path / str(n)).network) for n, seed in enumerate((0, 0, 1))]
@@ -287,6 +311,27 @@ def test_a_state_of_something_else_is_not_taken_up(pretrained: Pretrained, tmp_p
     digits(pretrained).train((2, 2, 2, 2), 1e-3, 0, path)
     digits(pretrained).train((2, 2, 2, 1), 1e-3, 0, path, lambda row, new: told.append(new))
     assert told == [True, True]
+
+
+def test_a_state_of_another_precision_is_not_taken_up(pretrained: Pretrained, tmp_path: Path) -> None:
+    path, told = tmp_path / "state", list[bool]()
+    recipe = dataclasses.replace(SHORT, epochs=1, batch_size=100)
+    digits(pretrained, recipe, precision="bf16").train((2, 2, 2, 2), 1e-3, 0, path)
+    digits(pretrained, recipe, precision="fp32").train((2, 2, 2, 2), 1e-3, 0, path, lambda row, new: told.append(new))
+    assert told == [True]
+
+
+def test_what_is_asked_names_the_kind_of_device_but_not_the_processor(
+    pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = digits(pretrained)
+    before, place = final.asked((2,) * 4, 1e-3, 0), final.place
+    monkeypatch.setattr(final_module, "instruction_set", lambda device: "of another processor")
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    assert final.asked((2,) * 4, 1e-3, 0) == before
+    assert final.place != place
+    final.engine.device = torch.device("meta")
+    assert final.asked((2,) * 4, 1e-3, 0) != before
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x80\x04.", None], ids=["empty", "pickle", "cut short"])

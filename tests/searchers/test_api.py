@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import releq_env
 from releq_env import Problem, ReLeQError, SearchResult, search
-from releq_env.evaluation import Evaluator
+from releq_env.evaluation import Evaluation, Evaluator
 from releq_env.searchers import SEARCHERS
 from releq_env.searchers.rows import COLUMNS, described
 from tests.conftest import ROOT
@@ -166,6 +167,29 @@ def test_two_searches_in_one_folder(tmp_path: Path) -> None:
 
     searched(digits_problem(FakeSource(nested)), folder=tmp_path)
     assert "another process searches in" in inner[0]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_method_that_repeats_itself_comes_to_an_end(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Of 16 assignments 60 are wanted; a budget within the space is reached, however often it repeats itself."""
+
+    class Draws:
+        def __init__(self, problem: Problem, seed: int) -> None:
+            self._problem, self._generator = problem, random.Random(seed)
+
+        def ask(self, n: int) -> list[tuple[int, ...]]:
+            return [tuple(map(self._generator.choice, self._problem.choices)) for _ in range(n)]
+
+        def tell(self, evaluations: Sequence[Evaluation]) -> None: ...
+
+    monkeypatch.setitem(SEARCHERS, "draws", Draws)
+    source = FakeSource()
+    assert (
+        len(searched(digits_problem(source, bitwidths=[2, 8]), method="draws", budget=60, batch=batch).evaluations)
+        == 16
+    )
+    assert len(source.calls) == 16
+    assert len(searched(digits_problem(bitwidths=[2, 8]), method="draws", budget=16, batch=batch).evaluations) == 16
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Regularized evolution: parents are young and good, children are theirs but for one change."""
 
 import itertools
+from typing import Any
 
 import pytest
 
+from releq_env import ReLeQError
 from releq_env.searchers import search_loop
 from releq_env.searchers.evolution import Evolution
 from tests.agents import problems
@@ -36,3 +38,9 @@ def test_the_first_population_has_the_uniform_ones(population: int) -> None:
     found = history(population, tournament=2)
     assert found[: min(population, 8)] == problems.like_digits().uniform()[:population]
     assert len(set(found)) == 150
+
+
+@pytest.mark.parametrize("given", [{"population": 0}, {"population": 2.5}, {"tournament": 0}])
+def test_nobody_to_choose_from_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ReLeQError, match=f"{next(iter(given))}=.* is not accepted"):
+        Evolution(problems.four_layers(), 0, **given)

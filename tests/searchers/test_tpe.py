@@ -26,6 +26,13 @@ def test_begins_at_the_uniform_assignments_then_proposes() -> None:
     assert len(set(searcher.ask(3)) - set(first)) == 3
 
 
+def test_the_starts_are_all_uniform_assignments_and_a_random_one_at_least() -> None:
+    problem = problems.like_digits()
+    first = TPESearch(problem, startup=5).ask(50)
+    assert first[:8] == problem.uniform()
+    assert len(first) == 9
+
+
 def test_learns_which_layer_needs_bits() -> None:
     """What it proposes after 30 evaluations is better than chance on average."""
     problem = problems.like_digits()

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from benchmarks.tables import build
+from benchmarks.tables import build, constraint, verify
 from benchmarks.tables.build import Growing, in_random_order, numbers
 from releq_env import AccuracyTable, Problem, ReLeQError
 from releq_env.retraining.short import ENGINE_VERSION
@@ -181,6 +182,25 @@ def test_sensitivities_are_measured_once_and_added_to_a_table_without(
 def test_wrong_options(tmp_path: Path, more: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=message):
         build.main(options(tmp_path / "table.npz", *more))
+
+
+@pytest.mark.parametrize(
+    ("main", "count", "least"),
+    [
+        (build.main, ["--task", "digits", "--out", "table.npz", "--assignments", "-5"], 1),
+        (build.main, ["--task", "digits", "--out", "table.npz", "--assignments", "0"], 1),
+        (verify.main, ["digits", "--entries", "0"], 1),
+        (verify.main, ["digits", "--seed", "-1"], 0),
+        (constraint.main, ["--task", "digits", "--out", "out", "--again", "-5"], 0),
+    ],
+)
+def test_counts_of_nothing_are_refused(
+    main: Callable[[list[str]], None], count: list[str], least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(count)
+    said = f"argument {count[-2]}: {count[-1]} is not accepted; give a whole number from {least}"
+    assert said in capsys.readouterr().err
 
 
 def test_one_process_a_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from releq_env import AccuracyTable, ReLeQError
+from releq_env.tables import npz
 from releq_env.tables.shipped import TABLES
 from tests.tables.strategies import Made, tables
 
@@ -73,6 +74,37 @@ def test_saving_leaves_the_old_file_or_the_new_one(path: Path, monkeypatch: pyte
         AccuracyTable.load(path).save(path)
     assert path.read_bytes() == before
     assert list(path.parent.glob(".table*")) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"notes": "x" * 2**20}, "bytes of metadata.json, and at most 1048576 are read; give a smaller about="),
+        ({"loss": float("nan")}, "holds? in about= what JSON does not"),
+        ({"path": Path("x")}, "hold in about= what JSON does not"),
+    ],
+    ids=["large", "NaN", "a path"],
+)
+def test_metadata_that_could_not_be_read_again(about: dict[str, Any], message: str, path: Path) -> None:
+    before = path.read_bytes()
+    table = AccuracyTable.from_records([[1]], [0.5], full_precision_accuracy=0.95, about=about)
+    with pytest.raises(ReLeQError, match=message) as raised:
+        table.save(path)
+    assert "\n" not in str(raised.value)
+    assert path.read_bytes() == before
+
+
+def test_records_that_could_not_be_read_again(path: Path) -> None:
+    before = path.read_bytes()
+    arrays = {
+        "bitwidths": np.broadcast_to(np.uint8(1), (2**20, 65)),
+        "seeds": np.broadcast_to(np.int64(0), (2**20,)),
+        "accuracy": np.broadcast_to(0.5, (2**20,)),
+    }
+    with pytest.raises(ReLeQError, match="68157440 bytes of bitwidths, and at most 67108864 are read") as raised:
+        npz.write(path, {}, arrays)
+    assert "\n" not in str(raised.value)
+    assert path.read_bytes() == before
 
 
 def test_a_large_table_loads_at_once(tmp_path: Path, python: Callable[..., str]) -> None:

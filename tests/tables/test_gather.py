@@ -64,6 +64,19 @@ def test_from_a_run(tmp_path: Path) -> None:
     assert (known.size, known.layers) == (81, problem(None).layers)
 
 
+def test_the_seed_of_a_run_with_ones_own_loss(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    for seed in (7, [7, 8]):
+        (folder / "config.json").write_text(json.dumps({"accuracy_depends_on": None, "known": {"retrain_seed": seed}}))
+        if seed == 7:
+            table = AccuracyTable.from_run(folder)
+            assert table.seeds == (7,)
+            assert AccuracyTable.from_run(folder, problem(None, None)).seeds == (7,)
+        else:
+            with pytest.raises(ReLeQError, match=r"means over the seeds \(7, 8\)"):
+                AccuracyTable.from_run(folder)
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ReLeQError, match="holds no run"):
         AccuracyTable.from_run(tmp_path)

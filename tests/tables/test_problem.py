@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 from releq_env import AccuracyTable, Problem, ReLeQError
 from releq_env.evaluation import Source
-from releq_env.registration import OWN_TABLE, TABULAR
+from releq_env.registration import OWN, OWN_TABLE, TABULAR
 from releq_env.searchers.base import search_loop
 from releq_env.searchers.registry import make_searcher
 from releq_env.tables import TableSource
@@ -190,6 +190,12 @@ def test_a_problem_replaces_the_ids_own_table() -> None:
         assert gym.make(f"releq_env:{env_id}", problem=problem).get_wrapper_attr("problem") is problem
     with pytest.raises(ReLeQError, match="cost= was given beside a problem"):
         gym.make(ID, problem=problem, cost="size")
+
+
+@pytest.mark.parametrize("table", ["mine.npz", Path("mine.npz"), complete()], ids=["path", "Path", "table"])
+def test_a_table_that_was_given_beside_a_problem_is_refused(table: Any) -> None:
+    with pytest.raises(ReLeQError, match="table= was given beside a problem"):
+        gym.make(OWN, problem=Problem.from_table(complete()), table=table)
 
 
 @pytest.mark.parametrize(

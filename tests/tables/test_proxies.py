@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.tables import proxies
 from benchmarks.tables.additive import fitted, indices_of, parts, spearman, spearman_at_equal_cost, summed
-from benchmarks.tables.proxies import Study
+from benchmarks.tables.proxy_study import FITTED, SUMMED, Study
 from releq_env import AccuracyTable
 from releq_env.layer_info import LayerInfo
 from releq_env.tables.sensitivities import Cost, Proxy, Sensitivities
@@ -57,7 +57,7 @@ def test_where_losses_add_up_the_knapsack_is_the_optimum() -> None:
     study = Study(table(adding_up))
     assert study.ranks(study.predicted("fisher")) == pytest.approx((1.0, 1.0, 1.0))
     assert study.ranks(study.predicted("loss")) == pytest.approx((-1.0, -1.0, -1.0))
-    for cost in proxies.SUMMED:
+    for cost in SUMMED:
         known = study.gaps("fisher", cost)
         assert known.gaps == pytest.approx(0.0, abs=1e-9)
         best = study.table.optimum(cost=cost)
@@ -79,6 +79,30 @@ def test_every_budgets_optimum_and_answer_by_looking_at_everything() -> None:
         within = np.flatnonzero(q <= budget * (1 + 1e-12))
         assert optimum == study.accuracy[within].max()
         assert answer == study.accuracy[within[predicted[within].argmin()]]
+
+
+def test_nothing_that_unseen_seeds_judge_has_seen_them() -> None:
+    """Answers to budgets are the same, and so are their gaps but for what judges them, whatever the other seeds say."""
+    known = table(interacting, noise=0.02, seeds=3)
+    bitwidths, seeds, accuracy = known.records()
+    by_seed = [accuracy[seeds == seed] for seed in range(3)]
+    order = bitwidths[seeds == 0]
+    study = Study(known)
+    study_of_one = Study(
+        AccuracyTable.from_records(
+            order, by_seed[0], full_precision_accuracy=0.9, choices=CHOICES, layers=LAYERS, about=known.about,
+            min_relative_accuracy=0.97,
+        )
+    )  # fmt: skip
+    others = dict(zip(map(tuple, order.tolist()), (by_seed[1] + by_seed[2]) / 2, strict=True))
+    q = study_of_one.table.landscape(cost="size").costs
+    predicted = study_of_one.predicted(FITTED)
+    judge = np.array([others[tuple(row)] for row in study_of_one.bitwidths.tolist()])
+    found = study.gaps(FITTED, "size")
+    for budget, unseen in zip(found.budgets, found.unseen, strict=True):
+        within = np.flatnonzero(q <= budget * (1 + 1e-12))
+        best = within[study_of_one.accuracy[within].argmax()]
+        assert unseen == pytest.approx(100 * (judge[best] - judge[within[predicted[within].argmin()]]))
 
 
 def test_interaction_is_found_between_the_layers_that_have_it() -> None:

@@ -256,7 +256,7 @@ class Uncopied(nn.Linear):
         (lambda: plain(retraining=5), "retraining=5 is no recipe"),
         (lambda: plain(pretraining=5), "pretraining=5 is no recipe"),
         (lambda: plain(max_cost=0.01), "max_cost=0.01 cannot be met"),
-        (lambda: plain(data_limit=1e-6), "larger than data_limit=1e-06 GB, at train_data"),
+        (lambda: plain(data_limit=-1), "data_limit=-1 is not accepted; give a number of GB"),
         (lambda: plain(name="a/b"), "'a/b' is not a file's name"),
         (lambda: problem_of(CASES["shared weights"], skip=["back"]), "same weight as 'into'; skip both"),
         (lambda: problem_of(CASES["shared weights"], parallel="stacked"), 'parallel="stacked" knows no weights'),

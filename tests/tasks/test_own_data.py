@@ -52,7 +52,7 @@ class Stream(IterableDataset[tuple[Tensor, int]]):
 
 
 def read(training: Any, validation: Any = VALIDATION, limit: float = 1.0, test: Any = None) -> OwnData:
-    return own_data("Own", training, validation, test, limit)[0]
+    return own_data("Own", training, validation, test, limit)
 
 
 FORMS: dict[str, Callable[[], Any]] = {
@@ -183,13 +183,6 @@ def test_what_is_no_data_is_refused_in_one_line(training: Any, message: str) -> 
     with pytest.raises(ReLeQError, match=message) as raised:
         read(training)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_limit_is_that_of_all_data(form: str) -> None:
-    assert read(FORMS[form](), limit=5e-6)
-    with pytest.raises(ReLeQError, match="larger than data_limit=4e-06 GB, at train_data; give fewer"):
-        read(FORMS[form](), limit=4e-6)
 
 
 def tensors(rows: int) -> st.SearchStrategy[Tensor]:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +25,8 @@ from releq_env.evaluation.cache import Keys
 from releq_env.evaluation.live import LiveSource, live_source
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import TASKS, load_pretrained
-from releq_env.workers.loop import WorkerError
+from releq_env.workers.loop import StartError, WorkerError
+from releq_env.workers.main_module import check_main
 from releq_env.workers.processes import ProcessPool
 from releq_env.workers.waiting import Waiting
 from tests.conftest import ROOT
@@ -186,6 +190,32 @@ class Paced:
 
     def shared_data(self) -> None:
         return None
+
+
+def test_the_main_module_is_looked_at_once_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("releq_env.workers.processes.check_main", seen.append)
+    monkeypatch.setattr("releq_env.workers.processes._Process", lambda retraining: retraining)
+    retraining: Any = Paced(9.0)
+    pool = ProcessPool(retraining, workers=3)
+    assert [pool._start() for _ in range(3)] == [retraining] * 3
+    assert seen == [retraining]
+
+
+def test_data_are_not_copied_to_look_for_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")  # as of a notebook: no file
+    mine = main.Mine = type("Mine", (), {"__module__": "__main__"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    data = [torch.zeros(2**22), torch.zeros(2**22).numpy()]  # 16 MiB each
+    tracemalloc.start()
+    try:
+        check_main({"data": data, "name": "fine"})
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    for sent in ({"data": data, "of": mine()}, np.array([mine()])):
+        with pytest.raises(StartError, match="cannot import what is defined in a notebook"):
+            check_main(sent)
 
 
 @pytest.fixture
