@@ -99,7 +99,7 @@ def text(path: Path) -> str | None:
 
 @pytest.mark.parametrize(
     ("algo", "kills"),
-    [("ppo", 2), *(pytest.param(algo, 10, marks=pytest.mark.slow) for algo in ALGORITHMS)],
+    [("ppo", 1), *(pytest.param(algo, 10, marks=pytest.mark.slow) for algo in ALGORITHMS)],
 )
 def test_killed_at_any_moment_ends_like_an_uninterrupted_run(
     algo: str, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

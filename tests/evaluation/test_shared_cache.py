@@ -59,6 +59,7 @@ def start(cache: Path, assignments: Sequence[tuple[int, ...]]) -> "subprocess.Po
     )
 
 
+@pytest.mark.slow
 def test_four_runs_on_one_file(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     asked = [random.Random(run).sample(ALL, len(ALL) * 3 // 4) for run in range(4)]

@@ -107,6 +107,7 @@ def run(folder: Path, code: str, *args: str, seconds: float = 240) -> list[str]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_forked_environments_that_gymnasium_makes(tmp_path: Path) -> None:
     # `make_vec` makes one in the parent first, to see its spaces.
     assert run(tmp_path, FRESH) == ["True"]
