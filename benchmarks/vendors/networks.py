@@ -94,6 +94,7 @@ def make_problem(name: str, plan: Plan) -> Problem:
         pretraining=PretrainingRecipe(epochs) if epochs else None,
         retraining=RetrainingRecipe(plan.short, batch_size=_batch(plan)),
         cost="size",
+        min_relative_accuracy=TASKS[plan.task].min_relative_accuracy,
         cache=None,
     )
 

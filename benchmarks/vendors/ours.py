@@ -14,7 +14,7 @@ _MOST = 8  # bits
 
 
 def choose(given: Given, weighted_bits: float, folder: Path) -> Choice:
-    """Search the smallest network that is as accurate as full precision, else the most accurate one.
+    """Search the smallest network that keeps the problem's accuracy constraint, else the most accurate one.
 
     Both at most as large as the budget. Nothing is remembered of an earlier search.
 
@@ -27,7 +27,7 @@ def choose(given: Given, weighted_bits: float, folder: Path) -> Choice:
         ReLeQError: If no assignment keeps the budget.
     """
     fresh = given.problem.sharing(Evaluator(given.problem.evaluator.source))
-    problem = fresh.replace(cost="size", max_cost=bound(fresh, weighted_bits), min_relative_accuracy=1.0)
+    problem = fresh.replace(cost="size", max_cost=bound(fresh, weighted_bits))
     given.problem.evaluator.evaluate_many(given.problem.uniform()[-2:])  # processes start and import: not counted
     begun = time.perf_counter()
     found = releq_env.search(problem, budget=given.evaluations, progress=False)
