@@ -22,7 +22,9 @@ def digits() -> Retrainer:
 def test_todays_recipe_is_the_engines(digits):
     engine = Retrainer("digits", "lsq").engine
     engine.retrain_images = 320
-    assert digits.short(BITWIDTHS, TODAY, 320, 3).accuracy == engine.measure(BITWIDTHS, 3)[0]
+    # Its layers are not fused: sums are taken in another order, which may turn an image of 500.
+    measured = engine.measure(BITWIDTHS, 3)[0]
+    assert digits.short(BITWIDTHS, TODAY, 320, 3).accuracy == pytest.approx(measured, abs=1.5 / 500)
 
 
 @pytest.mark.parametrize("recipe", [*FIRST, *SLOWER, *SECOND], ids=lambda recipe: recipe.name)
