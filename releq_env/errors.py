@@ -64,3 +64,32 @@ def check_fraction(name: str, value: object) -> float:
     if not 0.0 < float(value) <= 1.0:
         raise ReLeQError(f"{name}={value!r} is out of range; give a number in (0, 1]")
     return float(value)
+
+
+def check_number(
+    name: str, value: object, above: float | None = None, most: float | None = None, below: float | None = None
+) -> None:
+    """Raise if `value` is not a finite number from 0, or within the one bound that is given.
+
+    Args:
+        name: What it is, for the message.
+        value: The value to check.
+        above: What it has to exceed.
+        most: The largest that is accepted, beside 0 as the smallest.
+        below: What it has to stay below, beside 0 as the smallest.
+
+    Raises:
+        ReLeQError: If it is something else.
+    """
+    fine = isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if isinstance(value, Real) else 0.0
+    if above is not None:
+        fine, accepted = fine and above < number < float("inf"), f"a number above {above:g}"
+    elif most is not None:
+        fine, accepted = fine and 0.0 <= number <= most, f"a number from 0 to {most:g}"
+    elif below is not None:
+        fine, accepted = fine and 0.0 <= number < below, f"a number from 0, below {below:g}"
+    else:
+        fine, accepted = fine and 0.0 <= number < float("inf"), "a number from 0"
+    if not fine:
+        raise ReLeQError(f"{name}={short(value)} is not accepted; give {accepted}")

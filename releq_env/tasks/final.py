@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from numbers import Real
 
-from releq_env.errors import ReLeQError, check_whole, short
+from releq_env.errors import ReLeQError, check_number, check_whole, short
 from releq_env.tasks.task import TASKS, Task
 
 _LEAST_BATCH = 32
@@ -72,33 +72,16 @@ class FinalRecipe:
             if not isinstance(getattr(self, name), bool):
                 raise ReLeQError(f"{name}={short(getattr(self, name))} is not accepted; give True or False")
         for name in ("learning_rate", "temperature"):
-            _check(name, getattr(self, name), above=0.0)
+            check_number(name, getattr(self, name), above=0.0)
         for rate in self.control_rates:
-            _check("control_rates", rate, above=0.0)
+            check_number("control_rates", rate, above=0.0)
         if self.step_rate is not None:
-            _check("step_rate", self.step_rate)
+            check_number("step_rate", self.step_rate)
         for name in ("distillation", "freeze"):
-            _check(name, getattr(self, name), most=1.0)
+            check_number(name, getattr(self, name), most=1.0)
         if self.distillation_end is not None:
-            _check("distillation_end", self.distillation_end, most=1.0)
-        _check("average", self.average, below=1.0)
-
-
-def _check(
-    name: str, value: object, above: float | None = None, most: float | None = None, below: float | None = None
-) -> None:
-    fine = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if isinstance(value, Real) else 0.0
-    if above is not None:
-        fine, accepted = fine and above < number < float("inf"), f"a number above {above:g}"
-    elif most is not None:
-        fine, accepted = fine and 0.0 <= number <= most, f"a number from 0 to {most:g}"
-    elif below is not None:
-        fine, accepted = fine and 0.0 <= number < below, f"a number from 0, below {below:g}"
-    else:
-        fine, accepted = fine and 0.0 <= number < float("inf"), "a number from 0"
-    if not fine:
-        raise ReLeQError(f"{name}={short(value)} is not accepted; give {accepted}")
+            check_number("distillation_end", self.distillation_end, most=1.0)
+        check_number("average", self.average, below=1.0)
 
 
 CONTROL_IGNORES = ("learning_rate", "step_rate", "warm_start", "freeze")

@@ -132,6 +132,7 @@ def own_network(
     Raises:
         ReLeQError: In one line, if something is not accepted, or the network cannot be run on the data.
     """
+    _check_arguments(loss, metric, distillation, skip, cache_key, name)
     network = _copied(model)
     name = type(model).__name__ if name is None else name
     data = own_data(name, train_data, validation_data, test_data, data_limit)
@@ -177,6 +178,20 @@ def trained(own: OwnNetwork, skip: Collection[str] = ()) -> OwnNetwork:
         network.get_parameter(name).requires_grad_(parameter.requires_grad)
     found = _surveyed(network, own.pretrained.probes, skip)
     return _measured(replace(own.task, network=Given(network)), network, found, own.pretrained.probes)
+
+
+def _check_arguments(loss: Any, metric: Any, distillation: Any, skip: Any, cache_key: Any, name: Any) -> None:
+    """Check what can be checked before the data are read, which may take long."""
+    for function, what in ((loss, "loss"), (metric, "metric"), (distillation, "distillation")):
+        if function is not None and not callable(function):
+            returns = "number" if what == "metric" else "scalar tensor"
+            raise ReLeQError(f"{what}={short(function)} is no function; give (outputs, targets) -> {returns}")
+    for text, what in ((cache_key, "cache_key"), (name, "name")):
+        if text is not None and (not isinstance(text, str) or not text):
+            raise ReLeQError(f"{what}={short(text)} is not accepted; give a text, or leave it out")
+    named = (skip,) if isinstance(skip, str) else skip
+    if not isinstance(named, Collection) or not all(isinstance(each, str) for each in named):
+        raise ReLeQError(f"skip={short(skip)} is not accepted; give a list of names of modules")
 
 
 def _measured(task: Task, network: nn.Module, found: Survey, few: Tensor, may_be_zero: bool = False) -> OwnNetwork:
@@ -261,9 +276,6 @@ def _checked_functions(
     parts: tuple[Examples, Examples],
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], float]]:
     """Return loss and metric of what the engine knows: one tensor of outputs and one of targets."""
-    for function, what in ((loss, "loss"), (metric, "metric")):
-        if function is not None and not callable(function):
-            raise ReLeQError(f"{what}={short(function)} is no function; give (outputs, targets) -> number")
     if loss in (None, F.cross_entropy) and metric in (None, top1_accuracy):
         _check_classes(layouts, parts)
         return F.cross_entropy, top1_accuracy

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
-from releq_env.errors import ReLeQError, check_choice, check_whole
+from releq_env.errors import ReLeQError, check_choice, check_number, check_whole
 from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
 from releq_env.tasks.losses import soft_cross_entropy
@@ -56,8 +56,10 @@ class PretrainingRecipe:
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
-        check_whole("epochs", self.epochs, 0)
-        check_whole("batch_size", self.batch_size, 1)
+        for name, least in (("epochs", 0), ("batch_size", 1), ("shift", 0), ("seed", 0)):
+            check_whole(name, getattr(self, name), least)
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("weight_decay", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ class RetrainingRecipe:
     def __post_init__(self) -> None:
         check_whole("images", self.images, 0)
         check_whole("batch_size", self.batch_size, 1)
-        if isinstance(self.distillation, str) or not 0.0 <= self.distillation <= 1.0:
-            raise ReLeQError(f"distillation={self.distillation!r} is not accepted; give a share in [0, 1]")
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("distillation", self.distillation, most=1.0)
 
 
 @dataclass(frozen=True)

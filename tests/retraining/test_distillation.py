@@ -50,7 +50,7 @@ def test_the_recipes_share(share: float) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "all"])
 def test_a_share_that_is_none(share: Any) -> None:
-    with pytest.raises(ReLeQError, match=r"distillation=.* give a share in \[0, 1\]"):
+    with pytest.raises(ReLeQError, match=r"distillation=.* give a number from 0 to 1"):
         RetrainingRecipe(images=1, distillation=share)
 
 

@@ -225,6 +225,20 @@ def network(model: nn.Module, inputs: tuple[int, ...] = (8,), **arguments: Any) 
     return Problem.from_network(model, data, other, retraining=RECIPE, **arguments)
 
 
+class Unread(torch.utils.data.Dataset[Any]):
+    """Data that nothing may read: reading them takes long."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> Any:
+        pytest.fail("the data were read before the arguments had been checked")
+
+
+def unread(**arguments: Any) -> Problem:
+    return Problem.from_network(nn.Sequential(nn.Linear(8, 2)), Unread(), Unread(), retraining=RECIPE, **arguments)
+
+
 class Uncopied(nn.Linear):
     def __init__(self) -> None:
         super().__init__(8, 2)
@@ -241,7 +255,6 @@ class Uncopied(nn.Linear):
         (lambda: regression(metric=lambda outputs, targets: 1 / 0), "metric= fails .ZeroDivisionError"),
         (lambda: regression(loss=lambda outputs, targets: 1.0), "loss= gives 1.0; let it return one number"),
         (lambda: regression(loss=lambda outputs, targets: outputs), "loss= gives tensor"),
-        (lambda: regression(loss="mse"), "loss='mse' is no function"),
         (lambda: problem_of(CASES["two outputs"], loss=None, metric=None), "are not those of a classifier"),
         (lambda: problem_of(CASES["two outputs"], loss=two_metrics, metric=two_losses), "loss= "),
         (lambda: plain(skip=["nowhere"]), "skip names 'nowhere', which the network has not"),
@@ -256,6 +269,16 @@ class Uncopied(nn.Linear):
         (lambda: plain(retraining=5), "retraining=5 is no recipe"),
         (lambda: plain(pretraining=5), "pretraining=5 is no recipe"),
         (lambda: plain(max_cost=0.01), "max_cost=0.01 cannot be met"),
+        (lambda: unread(loss="mse"), "loss='mse' is no function"),
+        (lambda: unread(distillation=0.5), "distillation=0.5 is no function"),
+        (lambda: unread(name=7), "name=7 is not accepted; give a text"),
+        (lambda: unread(cache_key=("mse", 1)), "cache_key=.'mse', 1. is not accepted; give a text"),
+        (lambda: unread(skip=7), "skip=7 is not accepted; give a list of names"),
+        (lambda: unread(skip=[7]), "skip=.7. is not accepted; give a list of names"),
+        (lambda: RetrainingRecipe(images=8, learning_rate=-1.0), "learning_rate=-1.0 is not accepted; give a number"),
+        (lambda: RetrainingRecipe(images=8, distillation=float("nan")), "distillation=nan is not accepted"),
+        (lambda: PretrainingRecipe(epochs=1, learning_rate="fast"), "learning_rate='fast' is not accepted"),
+        (lambda: PretrainingRecipe(epochs=1, weight_decay=-1), "weight_decay=-1 is not accepted"),
         (lambda: plain(data_limit=-1), "data_limit=-1 is not accepted; give a number of GB"),
         (lambda: plain(name="a/b"), "'a/b' is not a file's name"),
         (lambda: problem_of(CASES["shared weights"], skip=["back"]), "same weight as 'into'; skip both"),
@@ -272,7 +295,7 @@ class Uncopied(nn.Linear):
         (lambda: network(nn.Sequential(nn.GRU(8, 2))), "no quantizable layer"),
         (lambda: network("LeNet"), "model='LeNet' is no network"),
     ],
-    ids=range(34),
+    ids=range(43),
 )
 def test_what_is_not_accepted_is_refused_in_one_line(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ReLeQError, match=message) as raised:
