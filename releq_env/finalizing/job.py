@@ -84,6 +84,8 @@ class Job:
         self._controls.begin()
         with Progress(self._subject.label, progress) as bar:
             pieces = self._pieces(bar)
+            if pieces:
+                self._final.ask_teacher(bar.over_ways)
             bar.expect(sum(piece.epochs for piece in pieces))
             make_all(pieces, bar)
         with self._folder.locked("result"):

@@ -54,6 +54,12 @@ class Progress:
             self._said = True
             tqdm.write(expected(self._label, seconds, self._left), file=sys.stderr)
 
+    def over_ways(self, ways: range) -> "tqdm[int]":
+        """Show how far the teacher is, which is asked about every way in which inputs are augmented."""
+        label = f"{self._label}, the teacher's outputs"
+        shown = self._shown and len(ways) > 1
+        return tqdm(ways, desc=label, unit="pass", disable=not shown, leave=False)
+
     def leave_out(self, epochs: int) -> None:
         """Say that so many epochs will not be trained."""
         self._left -= epochs

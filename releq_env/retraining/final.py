@@ -19,17 +19,20 @@ from torch.nn.utils import parametrize
 from releq_env.arithmetic import pinned_arithmetic
 from releq_env.devices import instruction_set
 from releq_env.errors import ReLeQError, short
+from releq_env.paths import cache_folder
 from releq_env.quantization import QUANTIZERS, quantize
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import channels_last
 from releq_env.retraining.final_run import Run, trained_parameters
 from releq_env.retraining.fused import fuse
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
+from releq_env.retraining.teacher import Shown, outputs_by_way
+from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.final import CONTROL_IGNORES, FinalRecipe
 from releq_env.tasks.losses import soft_cross_entropy
 from releq_env.tasks.pretrained import architecture
 
-FINAL_VERSION = 1
+FINAL_VERSION = 2
 """Raised whenever the same inputs would give another network, so that what is kept on disk is not mixed."""
 
 _MARKS: list[tuple[tuple[Any, ...], str]] = []
@@ -172,6 +175,8 @@ class FinalRetraining:
                 start = self._warm_start(bitwidths, rate, seed, checkpoint, epoch_done)
             run = Run(self, bitwidths, rate, seed, start)
             run.resume(checkpoint)
+            if len(run.history) < self.recipe.epochs:
+                self.ask_teacher(iter)  # outside of the first epoch's time
             for row in run.history:
                 epoch_done(row, False)
             while len(run.history) < self.recipe.epochs:
@@ -256,14 +261,53 @@ class FinalRetraining:
             )
 
     @cached_property
+    def augmentation(self) -> Augmentation:
+        """What is done to training inputs."""
+        return Augmentation(self.recipe.flip, self.recipe.shift)
+
+    @cached_property
     def teacher_outputs(self) -> Tensor | None:
-        """Its outputs for all training inputs, where these are not augmented and there are not too many."""
-        if self.recipe.flip or self.recipe.shift:
+        """The teacher's outputs, shape `(ways, N, ...)`, see `ask_teacher`."""
+        return self._asked_teacher(iter)
+
+    def ask_teacher(self, shown: Shown) -> None:
+        """Compute what the teacher returns for all training inputs in every way that they are augmented.
+
+        Not where these are too many to be kept, or would take longer than to ask it in every step of two
+        retrainings.
+
+        Args:
+            shown: Shows how far that is; it can take minutes.
+        """
+        if "teacher_outputs" not in vars(self):
+            vars(self)["teacher_outputs"] = self._asked_teacher(shown)
+
+    @pinned_arithmetic()
+    def _asked_teacher(self, shown: Shown) -> Tensor | None:
+        if self.kept_shape is None:
             return None
-        inputs = self.engine.load().inputs
-        if self.outputs(self.teacher, inputs[:1]).numel() * len(inputs) > _MOST_KEPT:
+        path = self._kept_in() if self.augmentation.ways > 1 else None
+        compute = partial(self.outputs, self.teacher)
+        return outputs_by_way(compute, self.engine.load().inputs, self.augmentation, path, shown)
+
+    @cached_property
+    @pinned_arithmetic()
+    def kept_shape(self) -> torch.Size | None:
+        """The shape of `teacher_outputs`; `None` where there are none."""
+        ways, inputs = self.augmentation.ways, self.engine.load().inputs
+        if self.soft_loss is None or ways > max(1, 2 * self.recipe.epochs):
             return None
-        return self.outputs(self.teacher, inputs)
+        shape = torch.Size((ways, len(inputs), *self.outputs(self.teacher, inputs[:1]).shape[1:]))
+        return shape if shape.numel() <= _MOST_KEPT else None
+
+    def _kept_in(self) -> Path | None:
+        engine, recipe = self.engine, self.recipe
+        data = engine.task.identity(engine.data_root)
+        if data is None:
+            return None
+        asked = {"version": FINAL_VERSION, "data": data, "network": engine.pretrained.identity}
+        asked |= {"teacher": self.teacher_identity, "augmentation": [recipe.flip, recipe.shift], **self.place}
+        return cache_folder() / "teachers" / f"{engine.task.name}-{digest(asked)}.safetensors"
 
     @cached_property
     def soft_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:

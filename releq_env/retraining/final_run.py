@@ -1,6 +1,5 @@
 """One long retraining under way: its steps, and how it is kept and taken up again."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from releq_env.retraining import final_checkpoint
 from releq_env.retraining.batch_norm import calibration_batches, recalibrate
 from releq_env.retraining.data import Data, channels_last
 from releq_env.retraining.rates import parameter_groups
-from releq_env.tasks.pretraining import augment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +60,7 @@ class Run:
         self._live(True)
         losses = [
             self._step((epoch * steps + index) / total, resting, *batch)
-            for index, batch in enumerate(self._batches(epoch))
+            for index, batch in enumerate(self._batches(epoch, self._final.teacher_outputs))
         ]
         self._live(False)
         return float(torch.stack(losses).mean())
@@ -84,7 +82,9 @@ class Run:
 
     def seconds_an_epoch(self) -> float:
         """Return how long an epoch will take, from a few steps, which change the network."""
-        batches = self._batches(0)
+        shape = self._final.kept_shape
+        known = None if shape is None else torch.zeros((), device=self._engine.device).expand(shape)
+        batches = self._batches(0, known)  # as fast as with what the teacher returns, which may take minutes
         self._live(True)
         timed = 0
         for index, batch in zip(range(_WARMING + _TIMED), batches, strict=False):
@@ -151,25 +151,24 @@ class Run:
         self._rates = [group["lr"] for group in groups]
         self._resting = [0.0 if id(group["params"][0]) in quantized else group["lr"] for group in groups]
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Yield inputs, targets and the teacher's outputs of an epoch's batches."""
+    def _batches(self, epoch: int, known: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield inputs, targets and the teacher's outputs of an epoch's batches.
+
+        Args:
+            epoch: Which one.
+            known: See `FinalRetraining.teacher_outputs`; `None`: the teacher is asked.
+        """
         device, final = self._engine.device, self._final
         state = np.random.SeedSequence([self._seed, epoch]).generate_state(2, np.uint64) >> np.uint64(1)
         order = torch.randperm(len(self._data.targets), generator=torch.Generator().manual_seed(int(state[0])))
         generator = torch.Generator(device).manual_seed(int(state[1]))
-        drawing = nullcontext() if device.type == "cpu" else device
-        how = dataclasses.replace(self._engine.task.pretraining, flip=self._recipe.flip, shift=self._recipe.shift)
-        known = None if final.soft_loss is None else final.teacher_outputs
         for batch in order.to(device).split(self._recipe.batch_size):
-            inputs = self._data.inputs[batch]
-            if how.flip or how.shift:
-                with drawing:
-                    inputs = augment(inputs, how, generator)
-            inputs = channels_last(inputs)
+            ways = final.augmentation.draw(len(batch), generator)
+            inputs = channels_last(final.augmentation.apply(self._data.inputs[batch], ways))
             teacher = None
             if final.soft_loss is not None:
                 with torch.no_grad():
-                    teacher = self._engine.outputs(final.teacher, inputs) if known is None else known[batch]
+                    teacher = self._engine.outputs(final.teacher, inputs) if known is None else known[ways, batch]
             yield inputs, self._data.targets[batch], teacher
 
     def _step(self, progress: float, resting: bool, inputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:

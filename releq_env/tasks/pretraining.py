@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
-from releq_env.errors import ReLeQError
+from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.datasets import Examples
 from releq_env.tasks.task import PretrainingRecipe, Task
 
@@ -52,6 +51,7 @@ def pretrain(
 def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path | None) -> None:
     recipe = task.pretraining
     inputs = _channels_last(task.dataset.normalize(training.inputs))
+    augmentation = Augmentation(recipe.flip, recipe.shift)
     generator = torch.Generator().manual_seed(recipe.seed)
     size = min(recipe.batch_size, len(inputs))
     steps = len(inputs) // size
@@ -74,7 +74,7 @@ def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path 
     for epoch in progress:
         network.train()
         for batch in torch.randperm(len(inputs), generator=generator)[: steps * size].split(size):
-            loss = task.loss(network(augment(inputs[batch], recipe, generator)), training.targets[batch])
+            loss = task.loss(network(augmentation(inputs[batch], generator)), training.targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -94,33 +94,6 @@ def _optimizer(recipe: PretrainingRecipe, network: nn.Module) -> torch.optim.Opt
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, fused=True)
     return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
-
-
-def augment(images: Tensor, recipe: PretrainingRecipe, generator: torch.Generator) -> Tensor:
-    """Return randomly mirrored and shifted images, same shape; other inputs as they are.
-
-    Raises:
-        ReLeQError: If the recipe mirrors or shifts what is no image.
-    """
-    if images.ndim != 4:
-        if recipe.flip or recipe.shift:
-            raise ReLeQError(
-                f"inputs of shape {tuple(images.shape[1:])} cannot be mirrored or shifted; give the recipe flip=False "
-                "and shift=0, or images (channels, height, width)"
-            )
-        return images
-    count, _, height, width = images.shape
-    if recipe.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if recipe.shift:
-        size = 2 * recipe.shift + 1
-        padded = F.pad(images, (recipe.shift,) * 4)
-        rows = torch.randint(size, (count, 1), generator=generator) + torch.arange(height)
-        columns = torch.randint(size, (count, 1), generator=generator) + torch.arange(width)
-        every = torch.arange(count).view(-1, 1, 1)
-        images = padded[every, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
-    return _channels_last(images)
 
 
 def score(network: nn.Module, examples: Examples, task: Task) -> float:

@@ -268,7 +268,7 @@ def test_the_cosine_and_the_changing_share(pretrained: Pretrained) -> None:
     recipe = FinalRecipe(epochs=2, batch_size=400, distillation=1.0, distillation_end=0.0)
     final = digits(pretrained, recipe)
     run = Run(final, (2, 2, 2, 2), 1e-2, 0, None)
-    inputs, targets, teacher = next(run._batches(0))
+    inputs, targets, teacher = next(run._batches(0, final.teacher_outputs))
     outputs = final.engine.outputs(run._network, inputs)
     assert final.soft_loss is not None and teacher is not None
     hard, soft = F.cross_entropy(outputs, targets), final.soft_loss(outputs, teacher)
@@ -282,10 +282,11 @@ def test_the_cosine_and_the_changing_share(pretrained: Pretrained) -> None:
 
 
 def test_inputs_that_are_augmented_are_shown_to_the_teacher_as_they_are(pretrained: Pretrained) -> None:
-    for shift in (0, 1):
-        final = digits(pretrained, dataclasses.replace(SHORT, shift=shift), precision="fp32")
+    for shift, epochs, once in ((0, 2, True), (1, 2, False), (1, 5, True)):
+        final = digits(pretrained, dataclasses.replace(SHORT, shift=shift, epochs=epochs), precision="fp32")
+        assert (final.teacher_outputs is not None) == once  # 9 ways are more than two retrainings of 2 epochs
         run = Run(final, (2, 2, 2, 2), 1e-3, 0, None)
-        inputs, _, teacher = next(run._batches(0))
+        inputs, _, teacher = next(run._batches(0, final.teacher_outputs))
         with torch.no_grad():
             torch.testing.assert_close(teacher, pretrained.network(inputs), rtol=1e-4, atol=1e-4)
 
@@ -295,7 +296,7 @@ def test_every_epoch_has_every_example_once_in_another_order(pretrained: Pretrai
     run = Run(final, (2, 2, 2, 2), 1e-3, 0, None)
 
     def sums(epoch: int) -> list[float]:
-        return [float(image.double().sum()) for inputs, _, _ in run._batches(epoch) for image in inputs]
+        return [float(image.double().sum()) for inputs, _, _ in run._batches(epoch, None) for image in inputs]
 
     assert sums(0) != sums(1)
     assert sorted(sums(0)) == sorted(sums(1)) == sorted(float(x.double().sum()) for x in final.engine.load().inputs)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from releq_env.errors import ReLeQError
 from releq_env.tasks import TASKS, PretrainingRecipe, RetrainingRecipe, Task, load_pretrained, make_weights, pretraining
+from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.datasets import Dataset, Examples
 from releq_env.tasks.networks import DigitsNet
-from releq_env.tasks.pretraining import augment, pretrain, score
+from releq_env.tasks.pretraining import pretrain, score
 from tests.fakes import RandomImages, random_dataset
 
 RECIPE = PretrainingRecipe(epochs=4, batch_size=10, shift=1, flip=True)
@@ -51,9 +52,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             left[0] -= 1
             if left[0] == 0:
                 raise KeyboardInterrupt
-            return augment(*args)
+            return augmented(*args)
 
-        monkeypatch.setattr(pretraining, "augment", interrupting)
+        augmented = Augmentation.__call__
+        monkeypatch.setattr(Augmentation, "__call__", interrupting)
 
     return at
 
@@ -288,40 +290,6 @@ print(load_pretrained(task).sha256, len(trained))
         first, second = (printed.split() for printed in pool.map(python, [code] * 2))
     assert first[0] == second[0]
     assert sorted((first[1], second[1])) == ["0", "1"]
-
-
-# Augmentation
-
-
-def test_no_augmentation_is_the_identity() -> None:
-    images = torch.randn(5, 1, 8, 8)
-    assert torch.equal(augment(images, PretrainingRecipe(epochs=1), torch.Generator()), images)
-
-
-def test_flip_mirrors_some_images_and_no_other() -> None:
-    images = torch.randn(40, 2, 4, 5)
-    out = augment(images, PretrainingRecipe(epochs=1, flip=True), torch.Generator().manual_seed(0))
-    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(out, images, strict=True)]
-    kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
-    assert all(m != k for m, k in zip(mirrored, kept, strict=True))
-    assert 5 < sum(mirrored) < 35
-
-
-def test_shift_moves_whole_images_and_pads_with_zeros() -> None:
-    images = torch.randn(30, 2, 6, 6)
-    out = augment(images, PretrainingRecipe(epochs=1, shift=2), torch.Generator().manual_seed(0))
-    padded = torch.nn.functional.pad(images, (2,) * 4)
-    moves = set()
-    for image, source in zip(out, padded, strict=True):
-        found = [
-            (row, column)
-            for row in range(5)
-            for column in range(5)
-            if torch.equal(image, source[:, row : row + 6, column : column + 6])
-        ]
-        assert len(found) == 1
-        moves.update(found)
-    assert len(moves) > 10
 
 
 def test_command_line_makes_weights(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

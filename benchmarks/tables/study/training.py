@@ -20,7 +20,7 @@ from releq_env.quantization.lsq import LSQ
 from releq_env.retraining.data import channels_last
 from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
 from releq_env.tasks import get_task, load_pretrained
-from releq_env.tasks.pretraining import augment
+from releq_env.tasks.augmentation import Augmentation
 
 VERSION = 1
 """Raised whenever a row's definition stays the same and its numbers do not."""
@@ -109,6 +109,7 @@ class Retrainer:
         """
         start = time.perf_counter()
         task = self.engine.task
+        augmentation = Augmentation(task.pretraining.flip, task.pretraining.shift)
         generator = torch.Generator().manual_seed(seed)
         teacher = self.engine.prepared(None)
         size = task.retraining.batch_size
@@ -117,7 +118,7 @@ class Retrainer:
         def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             for _ in range(epochs):
                 for batch in torch.randperm(self.training_images, generator=generator).split(size):
-                    images = channels_last(augment(self._inputs(batch), task.pretraining, generator))
+                    images = channels_last(augmentation(self._inputs(batch), generator))
                     yield images, self.data.targets[batch], self._logits(teacher, images)
 
         network = self.engine.prepared(bitwidths)
