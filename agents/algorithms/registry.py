@@ -26,6 +26,7 @@ ALGORITHMS: ChainMap[str, Any] = ChainMap(
         "td3": "stable_baselines3:TD3",
         "sac": "stable_baselines3:SAC",
         "dyna_ppo": "agents.algorithms.dyna_ppo:DynaPPO",
+        "transfer": "agents.algorithms.transfer.search:TransferSearch",
     },
     SEARCHERS,
 )

@@ -20,7 +20,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "model-free RL": (
         "ppo", "recurrent_ppo", "maskable_ppo", "a2c", "trpo", "dqn", "qrdqn", "ddpg", "td3", "sac", "paper",
     ),
-    "RL of our own": ("dyna_ppo",),
+    "RL of our own": ("dyna_ppo", "transfer"),
     "model-based": ("gp", "tpe", "fisher_gp"),
     "local and population": ("local", "annealing", "evolution", "nsga2", "greedy"),
     "sensitivities": ("fisher_lp",),

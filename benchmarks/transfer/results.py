@@ -1,0 +1,37 @@
+"""The files: those of a comparison, with what the best is after 5, 10 and 20 evaluations."""
+
+import csv
+import io
+from typing import Any
+
+from benchmarks.compare import curves
+from benchmarks.compare.results import COLUMNS, Results
+from benchmarks.compare.run import Row
+from releq_env.files import replace_file
+
+AT = (5, 10, 20)
+
+
+class TransferResults(Results):
+    """The files of the transfer; see `Results`.
+
+    `at_5`, `at_10` and `at_20` stand behind the columns of every comparison. A run ends at 20: its last best counts as
+    `at_50`, `at_100` and `at_300`, as in every comparison whose runs end earlier.
+    """
+
+    def write(self) -> None:
+        """Write the CSV file anew from the runs."""
+        with self._held():
+            self.refresh()
+            text = io.StringIO()
+            writer = csv.DictWriter(text, (*COLUMNS, *(f"at_{number}" for number in AT)), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.derived(row) for _, row in sorted(self.rows.items()))
+            replace_file(self.output, text.getvalue())
+
+    def derived(self, row: Row) -> dict[str, Any]:
+        """Return a row of the CSV file."""
+        facts = self.of(row)
+        best = curves.at(curves.unpack(row.curve), AT)
+        scaled = ((best - facts.random_reward) / facts.scale).tolist()
+        return super().derived(row) | {f"at_{number}": f"{at:.6f}" for number, at in zip(AT, scaled, strict=True)}
