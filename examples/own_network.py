@@ -15,7 +15,8 @@ from torchvision.datasets import FashionMNIST
 import releq_env
 from releq_env.tasks import PretrainingRecipe
 
-QUICK, FOLDER = "--quick" in sys.argv, "runs/own_network"
+QUICK, RUN = "--quick" in sys.argv, "runs/own_network"
+FIRST, BUDGET, EACH = (PretrainingRecipe(epochs=15), 5, 0.5) if QUICK else (PretrainingRecipe(epochs=10), 40, 10.0)
 
 
 class Block(nn.Module):
@@ -48,12 +49,11 @@ def data() -> list[tuple[Tensor, Tensor]]:  # training, validation, test: inputs
 
 if __name__ == "__main__":  # worker processes import this file
     train, validation, test = data()
-    first = PretrainingRecipe(epochs=15 if QUICK else 10)
-    found = releq_env.search(network(), train, validation, pretraining=first, budget=5 if QUICK else 40, folder=FOLDER)
-    found.save(FOLDER)
+    found = releq_env.search(network(), train, validation, budget=BUDGET, seconds=EACH, pretraining=FIRST, folder=RUN)
+    found.save(RUN)
     print(found)
     recipe = releq_env.FinalRecipe(epochs=5 if QUICK else 10, control_rates=(1e-3,))
-    final = f"{FOLDER}/final/{'-'.join(map(str, found.bitwidths))}"  # where agents.report looks for it
+    final = f"{RUN}/final/{'-'.join(map(str, found.bitwidths))}"  # where agents.report looks for it
     print(releq_env.finalize(found, seeds=(0,), recipe=recipe, test_data=test, folder=final))
     smaller = releq_env.load_packed(f"{final}/network.safetensors", network())
     print("read back:", f"{(smaller(test[0]).argmax(1) == test[1]).float().mean():.2%} of the test data")

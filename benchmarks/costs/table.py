@@ -2,7 +2,8 @@
 
     python -m benchmarks.costs.table
 
-The last column is what the searches in `benchmarks/results/live` found best.
+The last column is what was chosen with `lsq` in `benchmarks/results/reproduction`, else the optimum of the task's
+table.
 """
 
 import dataclasses
@@ -12,9 +13,11 @@ from pathlib import Path
 
 from benchmarks.common.recording import RESULTS
 from releq_env.cost import COSTS, CostModel
+from releq_env.errors import ReLeQError
 from releq_env.layer_info import LayerInfo
 from releq_env.quantization import quantizable_layers, with_scales
 from releq_env.report.markdown import table
+from releq_env.tables import AccuracyTable
 from releq_env.tasks import TASKS, get_task
 
 UNIFORM = (32, 8, 4, 2)
@@ -38,12 +41,16 @@ def cost(name: str, model: CostModel, layers: Sequence[LayerInfo], bitwidths: Se
     return total / divisor.get(name, 1)
 
 
-def found(task: str, folder: Path = RESULTS / "live") -> list[int] | None:
-    """Return the best assignment of the first recorded PPO run on a task, or `None` if there is none."""
-    for path in sorted(folder.glob(f"{task}-ppo-seed*/best.json")):
-        best: list[int] = json.loads(path.read_text())["bitwidths"]
-        return best
-    return None
+def found(task: str, folder: Path = RESULTS / "reproduction") -> list[int] | None:
+    """Return what was chosen for a task, else the optimum of its table; `None` where there is neither."""
+    chosen = folder / f"{task}-lsq" / "chosen.json"
+    if chosen.exists():
+        bitwidths: list[int] = json.loads(chosen.read_text())["bitwidths"]
+        return bitwidths
+    try:
+        return list(AccuracyTable.load(task).optimum().bitwidths)
+    except ReLeQError:  # none comes with the package
+        return None
 
 
 def rows(task: str) -> list[list[str]]:

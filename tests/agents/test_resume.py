@@ -169,7 +169,7 @@ def test_two_runs_begun_with_one_folder_do_not_mix(tmp_path: Path) -> None:
 DIGITS = ["--seed", "2", "--n-envs", "2", "--workers", "1", "--env-kwargs", "retrain_images=64", "bitwidths=[1, 2, 4]"]
 
 
-IN_SHORT = ("ppo", "dqn", "dyna_ppo", "local", "gp", "tpe")
+IN_SHORT = ("ppo", "dyna_ppo", "local")
 """One of each family; the others of a family differ in what does not touch resuming."""
 
 

@@ -13,6 +13,7 @@ from benchmarks.costs import table
 from releq_env.cost import COSTS, cost_model
 from releq_env.errors import ReLeQError
 from releq_env.layer_info import LayerInfo
+from releq_env.tables import AccuracyTable
 
 LAYER = LayerInfo("layer", n=4, c=2, k=0, weights=8, macs=8, std=0.1)
 MEASURED = {"layer": {2: 3e-6, 4: 2e-6, 8: 1e-6}, "other": {2: 7e-6, 4: 7e-6, 8: 7e-6}}
@@ -111,9 +112,9 @@ def test_the_table_has_every_cost_beside_full_precision() -> None:
     assert {len(row) for row in rows.values()} == {8}
 
 
-def test_what_searches_found_is_read_from_their_runs(tmp_path: Path) -> None:
-    assert table.found("mnist", tmp_path) is None
-    folder = tmp_path / "mnist-ppo-seed3"
-    folder.mkdir()
-    (folder / "best.json").write_text('{"bitwidths": [2, 1, 2, 1]}')
-    assert table.found("mnist", tmp_path) == [2, 1, 2, 1]
+def test_what_was_found_is_what_was_chosen_or_the_optimum_of_the_table(tmp_path: Path) -> None:
+    assert table.found("svhn", tmp_path) is None
+    assert table.found("digits", tmp_path) == list(AccuracyTable.load("digits").optimum().bitwidths)
+    (tmp_path / "digits-lsq").mkdir()
+    (tmp_path / "digits-lsq" / "chosen.json").write_text('{"bitwidths": [2, 1, 2, 1]}')
+    assert table.found("digits", tmp_path) == [2, 1, 2, 1]
