@@ -1,4 +1,4 @@
-"""Remake the paper's headline: search with PPO, choose on validation, retrain, read test data once.
+"""Remake the paper's headline: search, choose on validation, retrain, read test data once.
 
     nohup python -m benchmarks.reproduce > reproduce.log 2>&1 &
     python -m benchmarks.reproduce --only mnist-lsq cifar10

@@ -32,7 +32,7 @@ def losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axis.vlines(bits, *row["loss_interval"], color=colour)
         axis.plot(bits, row["loss"], "o", color=colour)
         place: dict[str, Any] = {"textcoords": "offset points", "xytext": (7, 3), "fontsize": 9}
-        axis.annotate(f"{row['task']}, {row['quantizer']}", (bits, row["loss"]), color=colour, **place)
+        axis.annotate(row["row"], (bits, row["loss"]), color=colour, **place)
     for task in tasks:
         paper = next(row["paper_bits"] for row in rows if row["task"] == task)
         label = f"the paper, {task}: {paper:g} bits"

@@ -11,7 +11,7 @@ from benchmarks.reproduce import pictures
 from benchmarks.reproduce.choosing import LIMIT, MARGIN
 from benchmarks.reproduce.choosing import SEEDS as CHOOSING_SEEDS
 from benchmarks.reproduce.rows import ROWS, Row
-from benchmarks.reproduce.searching import ALGORITHM, SEED
+from benchmarks.reproduce.searching import SEED
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 from releq_env.report.markdown import table
@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _with_search(row: Row, result: Mapping[str, Any], chosen: Path) -> dict[str, Any]:
     folder = chosen / row.name
     paid = sum(len(_rows(run / "evaluations.csv")) for run in _runs(folder))
-    return {**result, "searched_by": ALGORITHM, "search_seed": SEED, "distinct_evaluations": paid}
+    return {"row": row.name, **result, "searched_by": row.algorithm, "search_seed": SEED, "distinct_evaluations": paid}
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -103,7 +103,7 @@ def _introduction() -> str:
 
 
 def _said(rows: list[dict[str, Any]]) -> str:
-    missing = [name for name in ROWS if name not in {f"{row['task']}-{row['quantizer']}" for row in rows}]
+    missing = [name for name in ROWS if name not in {row["row"] for row in rows}]
     return f"Not measured yet: {', '.join(missing)}." if missing else ""
 
 
@@ -141,7 +141,7 @@ def _searches(folder: Path, chosen: Path) -> list[str]:
             pictures.enumeration(every, content["bitwidths"], paper, picture)
             parts.append(f"![All assignments, and the Pareto front]({picture.name})")
         for run in _runs(chosen / name):
-            for kind in ("probabilities", "episodes"):
+            for kind in ("pareto", "probabilities", "episodes"):
                 if (run / f"{kind}.png").exists():
                     parts.append(f"![{kind} of {run.name}]({name}/{run.name}/{kind}.png)")
     return parts

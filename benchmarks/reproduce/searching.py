@@ -1,4 +1,4 @@
-"""The search of a row: PPO, on the row's table or by retraining, as a user starts it."""
+"""The search of a row, on its table or by retraining, as a user starts it."""
 
 import csv
 import json
@@ -12,7 +12,6 @@ from benchmarks.reproduce.rows import Row
 from releq_env.errors import ReLeQError
 from releq_env.workers.waiting import Assignment
 
-ALGORITHM = "ppo"
 SEED = 0
 _TIMESTEPS = 6000
 _IDS = {"mnist": "ReLeQ-MNIST-v0", "cifar10": "ReLeQ-CIFAR10-v0", "svhn": "ReLeQ-SVHN-v0"}
@@ -48,7 +47,7 @@ def arguments(row: Row, least: float | None = None) -> list[str]:
         pairs["problem"] = _OWN[row.task]
     if least is not None:
         pairs["min_relative_accuracy"] = f"{least:g}"
-    options = ["--algo", ALGORITHM, *where, "--timesteps", str(_TIMESTEPS), "--budget", str(row.budget)]
+    options = ["--algo", row.algorithm, *where, "--timesteps", str(_TIMESTEPS), "--budget", str(row.budget)]
     given = [f"{name}={value}" for name, value in pairs.items()]
     return [*options, "--seed", str(SEED), *(["--env-kwargs", *given] if given else [])]
 
