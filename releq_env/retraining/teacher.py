@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from releq_env.files import replace_file
+from releq_env.retraining.short import INFERENCE_BATCH
 from releq_env.tasks.augmentation import Augmentation
 
 Shown = Callable[[range], Iterable[int]]
@@ -39,8 +40,9 @@ def outputs_by_way(
     def computed() -> Tensor:
         found = []
         for way in shown(range(augmentation.ways)):
-            ways = torch.full((len(inputs),), way, device=inputs.device)
-            found.append(outputs(inputs) if augmentation.ways == 1 else outputs(augmentation.apply(inputs, ways)))
+            pieces = inputs.split(INFERENCE_BATCH)  # all of them augmented would be the largest thing in memory
+            ways = [torch.full((len(piece),), way, device=inputs.device) for piece in pieces]
+            found.append(torch.cat([outputs(augmentation.apply(*each)) for each in zip(pieces, ways, strict=True)]))
         return torch.stack(found)
 
     if path is None:

@@ -33,6 +33,14 @@ def test_any_input_in_any_way_is_looked_up() -> None:
     assert torch.equal(known[ways, batch], teacher(AUGMENTATION.apply(INPUTS[batch], ways)))
 
 
+def test_inputs_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = outputs_by_way(Counted(), INPUTS, AUGMENTATION)
+    monkeypatch.setattr("releq_env.retraining.teacher.INFERENCE_BATCH", 3)
+    teacher = Counted()
+    assert torch.equal(outputs_by_way(teacher, INPUTS, AUGMENTATION), whole)
+    assert teacher.asked == 3 * 18
+
+
 def test_it_is_computed_once_and_kept(tmp_path: Path) -> None:
     path, teacher = tmp_path / "new" / "teacher.safetensors", Counted()
     first = outputs_by_way(teacher, INPUTS, AUGMENTATION, path)
