@@ -82,7 +82,10 @@ def check_number(
         ReLeQError: If it is something else.
     """
     fine = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if isinstance(value, Real) else 0.0
+    try:
+        number = float(value) if isinstance(value, Real) else 0.0
+    except OverflowError:  # a whole number with hundreds of digits
+        number = float("inf")
     if above is not None:
         fine, accepted = fine and above < number < float("inf"), f"a number above {above:g}"
     elif most is not None:

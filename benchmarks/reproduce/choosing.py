@@ -25,6 +25,7 @@ from releq_env.files import replace_file
 from releq_env.finalizing import estimate, finalize
 from releq_env.finalizing.result import FinalResult
 from releq_env.quantization import quantizable_layers
+from releq_env.retraining.final import FINAL_VERSION
 from releq_env.tasks.final import FinalRecipe
 from releq_env.tasks.pretrained import SHIPPED
 from releq_env.workers.waiting import Assignment
@@ -195,8 +196,9 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
 
 
 def digest(recipe: FinalRecipe) -> str:
-    """Return a short name of a recipe."""
-    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:8]
+    """Return a short name of a recipe, and of what it is carried out by."""
+    asked = {"version": FINAL_VERSION, **asdict(recipe)}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, float | None]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axis.axhline(0.0, color="0.7", linewidth=1)
     axis.set_xlabel("average bits of a layer")
     axis.set_ylabel("loss, points of test accuracy")
-    axis.set_xlim(left=0.5)
+    axis.set_xlim(0.5, max(max(row["average_bits"], row["paper_bits"]) for row in rows) + 0.8)
     axis.legend(fontsize=9)
     figure.savefig(path, dpi=150)
 

@@ -100,6 +100,7 @@ class Job:
         whole = self._final.seconds_an_epoch(None) if controls else 0.0
         epochs = sum(piece.epochs for piece in pieces)
         seconds = sum(piece.epochs * (quantized if piece.folder is self._folder else whole) for piece in pieces)
+        seconds += self._final.seconds_to_ask() if epochs else 0.0
         label = f"{self._subject.label}, {counted(len(seeds), 'seed')} and {counted(controls, 'control')}"
         return expected(label, seconds / epochs if epochs else quantized, epochs)
 

@@ -37,6 +37,7 @@ FINAL_VERSION = 2
 
 _MARKS: list[tuple[tuple[Any, ...], str]] = []
 
+_PROBES = 16  # inputs that tell what a teacher computes
 _MOST_KEPT = 2**26  # numbers of the teacher's outputs that are kept in memory
 
 
@@ -98,6 +99,9 @@ class FinalRetraining:
         for name, value in self._given_teacher.state_dict().items():
             sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        with pinned_arithmetic():  # what it computes is not in its weights alone
+            found = self.outputs(self.teacher, self.engine.load().inputs[:_PROBES])
+        sha.update(found.cpu().numpy().tobytes())
         return [architecture(self._given_teacher), sha.hexdigest()]
 
     def asked(self, bitwidths: Sequence[int] | None, rate: float, seed: int) -> dict[str, Any]:
@@ -170,13 +174,12 @@ class FinalRetraining:
             DivergedError: If the loss is not finite any more.
         """
         with pinned_arithmetic():
+            self.ask_teacher(iter)  # outside of the first epoch's time, and for a warm start, too
             start = None
             if bitwidths is not None and self.recipe.warm_start:
                 start = self._warm_start(bitwidths, rate, seed, checkpoint, epoch_done)
             run = Run(self, bitwidths, rate, seed, start)
             run.resume(checkpoint)
-            if len(run.history) < self.recipe.epochs:
-                self.ask_teacher(iter)  # outside of the first epoch's time
             for row in run.history:
                 epoch_done(row, False)
             while len(run.history) < self.recipe.epochs:
@@ -289,6 +292,21 @@ class FinalRetraining:
         path = self._kept_in() if self.augmentation.ways > 1 else None
         compute = partial(self.outputs, self.teacher)
         return outputs_by_way(compute, self.engine.load().inputs, self.augmentation, path, shown)
+
+    @pinned_arithmetic()
+    def seconds_to_ask(self) -> float:
+        """Return how long `ask_teacher` will take here, from a piece of the inputs; 0 if that is known, or seconds."""
+        if self.kept_shape is None or self.augmentation.ways == 1:
+            return 0.0
+        path = self._kept_in()
+        if path is not None and path.exists():
+            return 0.0
+        ways, count = self.kept_shape[:2]
+        piece = self.engine.load().inputs[:INFERENCE_BATCH]
+        self.outputs(self.teacher, piece)
+        begun = time.perf_counter()
+        self.outputs(self.teacher, piece)
+        return (time.perf_counter() - begun) * ways * count / len(piece)
 
     @cached_property
     @pinned_arithmetic()

@@ -82,9 +82,10 @@ class Run:
 
     def seconds_an_epoch(self) -> float:
         """Return how long an epoch will take, from a few steps, which change the network."""
-        shape = self._final.kept_shape
-        known = None if shape is None else torch.zeros((), device=self._engine.device).expand(shape)
-        batches = self._batches(0, known)  # as fast as with what the teacher returns, which may take minutes
+        final, known = self._final, None
+        if final.kept_shape is not None:  # as fast as with all that the teacher returns, which may take minutes
+            known = final.outputs(final.teacher, self._data.inputs[:1]).expand(final.kept_shape)
+        batches = self._batches(0, known)
         self._live(True)
         timed = 0
         for index, batch in zip(range(_WARMING + _TIMED), batches, strict=False):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
-from releq_env.errors import ReLeQError, check_choice, check_number, check_whole
+from releq_env.errors import ReLeQError, check_choice, check_number, check_whole, short
 from releq_env.reward import LENET_CONSTANTS, ReleasedConstants
 from releq_env.tasks.datasets import DATASETS, Dataset
 from releq_env.tasks.losses import soft_cross_entropy
@@ -60,6 +60,8 @@ class PretrainingRecipe:
             check_whole(name, getattr(self, name), least)
         check_number("learning_rate", self.learning_rate, above=0.0)
         check_number("weight_decay", self.weight_decay)
+        if not isinstance(self.flip, bool):
+            raise ReLeQError(f"flip={short(self.flip)} is not accepted; give True or False")
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ DIGITS = ["--seed", "2", "--n-envs", "2", "--workers", "1", "--env-kwargs", "ret
 
 
 IN_SHORT = ("ppo", "dyna_ppo", "local")
-"""One of each family; the others of a family differ in what does not touch resuming."""
+"""One of each form; the others take longer than they are likely to find something."""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`transfer`: a searcher like any other, whose belief is a Gaussian process and whose policy comes from a file."""
 
+import hashlib
 import itertools
 import json
 import zipfile
@@ -69,6 +70,7 @@ def test_no_shipped_policy_has_seen_the_table_that_it_leaves_out() -> None:
 def test_it_says_on_what_its_policy_was_trained() -> None:
     about = TransferSearch(problems.four_layers()).about
     assert about["weights"] == "made-up.npz"
+    assert about["sha256"] == hashlib.sha256((SHIPPED / "made-up.npz").read_bytes()).hexdigest()
     assert "made-up networks" in about["trained_on"]
 
 
@@ -80,6 +82,24 @@ def test_what_is_no_policy_is_refused_in_one_line(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ReLeQError, match="holds no policy"):
             read_policy(path)
+
+
+def test_no_single_wrong_byte_ends_in_anything_but_one_line(tmp_path: Path) -> None:
+    whole, path = (SHIPPED / "made-up.npz").read_bytes(), tmp_path / "damaged.npz"
+    refused = 0
+    for place in range(0, len(whole), 29):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_policy(path)
+        except ReLeQError:
+            refused += 1
+    assert refused > 0.9 * len(range(0, len(whole), 29))
+
+
+@pytest.mark.parametrize("weights", [5, None, "~nobody-at-all/policy.npz"])
+def test_what_is_no_name_is_refused_in_one_line(weights: Any) -> None:
+    with pytest.raises(ReLeQError, match="weights=.* is "):
+        TransferSearch(problems.four_layers(), weights=weights)
 
 
 def test_a_policy_of_other_features_is_refused(tmp_path: Path) -> None:

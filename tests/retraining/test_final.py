@@ -291,6 +291,65 @@ def test_inputs_that_are_augmented_are_shown_to_the_teacher_as_they_are(pretrain
             torch.testing.assert_close(teacher, pretrained.network(inputs), rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RELEQ_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "teachers"
+
+
+AUGMENTED = FinalRecipe(epochs=5, batch_size=200, shift=1, warm_start=2)
+
+
+def test_what_the_teacher_returns_is_kept_under_all_that_it_depends_on(pretrained: Pretrained, own_cache: Path) -> None:
+    def kept(recipe: FinalRecipe = AUGMENTED, **arguments: Any) -> set[str]:
+        before = set(own_cache.glob("*.safetensors"))
+        digits(pretrained, recipe, **arguments).ask_teacher(iter)
+        return {path.name for path in set(own_cache.glob("*.safetensors")) - before}
+
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.network, self.factor = pretrained.network, factor
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.factor * self.network(inputs)
+
+    assert len(kept(precision="fp32")) == 1
+    others = [
+        {"precision": "bf16"},
+        {"precision": "fp32", "recipe": dataclasses.replace(AUGMENTED, flip=True, epochs=9)},
+        {"precision": "fp32", "teacher": Scaled(1.0)},
+        {"precision": "fp32", "teacher": Scaled(2.0)},  # of the same weights
+    ]
+    assert [len(kept(**each)) for each in others] == [1] * 4
+    same = [{}, {"recipe": dataclasses.replace(AUGMENTED, learning_rate=1e-4)}, {"quantizer": "wrpn"}]
+    assert [kept(precision="fp32", **each) for each in same] == [set()] * 3
+
+
+def test_a_stop_changes_nothing_where_the_teacher_is_asked_once(
+    pretrained: Pretrained, own_cache: Path, tmp_path: Path
+) -> None:
+    whole = digits(pretrained, AUGMENTED).train((2, 2, 2, 2), 1e-3, 0, tmp_path / "whole")
+    final = digits(pretrained, AUGMENTED)
+    with pytest.raises(StoppedError):
+        final.train((2, 2, 2, 2), 1e-3, 0, tmp_path / "parts", stopping_after(1))  # in the warm start
+    for path in own_cache.iterdir():
+        path.unlink()
+    with pytest.raises(StoppedError):
+        digits(pretrained, AUGMENTED).train((2, 2, 2, 2), 1e-3, 0, tmp_path / "parts", stopping_after(4))
+    parts = final.train((2, 2, 2, 2), 1e-3, 0, tmp_path / "parts")
+    assert equal(state(parts.network), state(whole.network))
+    assert [row[:2] for row in parts.history] == [row[:2] for row in whole.history]
+
+
+def test_how_long_asking_takes_is_estimated_until_it_is_known(pretrained: Pretrained, own_cache: Path) -> None:
+    final = digits(pretrained, AUGMENTED)
+    assert 0.0 < final.seconds_to_ask() < 60.0
+    final.ask_teacher(iter)
+    assert digits(pretrained, AUGMENTED).seconds_to_ask() == 0.0
+    assert digits(pretrained, dataclasses.replace(AUGMENTED, distillation=0.0)).seconds_to_ask() == 0.0
+
+
 def test_every_epoch_has_every_example_once_in_another_order(pretrained: Pretrained) -> None:
     final = digits(pretrained, dataclasses.replace(SHORT, batch_size=100, distillation=0.0), precision="fp32")
     run = Run(final, (2, 2, 2, 2), 1e-3, 0, None)

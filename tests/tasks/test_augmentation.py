@@ -62,6 +62,16 @@ def test_every_way_is_drawn_as_often() -> None:
     assert 800 < counts.min() <= counts.max() < 1200  # 1000 each, 6 standard deviations of 31 off
 
 
+def test_what_is_drawn_is_what_weights_were_trained_with() -> None:
+    """The shipped weights are made again only as long as numbers are drawn in this order."""
+    generator = seeded(3)
+    mirrored = torch.rand(500, generator=generator) < 0.5
+    rows = torch.randint(5, (500, 1), generator=generator)
+    columns = torch.randint(5, (500, 1), generator=generator)
+    expected = (25 * mirrored + 5 * rows[:, 0] + columns[:, 0]).long()
+    assert torch.equal(Augmentation(flip=True, shift=2).draw(500, seeded(3)), expected)
+
+
 def test_what_is_no_image_is_refused_in_one_line() -> None:
     with pytest.raises(ReLeQError, match=r"inputs of shape \(8,\) cannot be mirrored or shifted; give the recipe flip"):
         Augmentation(flip=True)(torch.zeros(3, 8), seeded())

@@ -1,5 +1,6 @@
 """Searches with a policy that was trained on other networks."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -66,7 +67,8 @@ class TransferSearch:
             path = policy_path(weights, problem.name)
             policy, trained = read_policy(path)
             self._score = policy.score
-            self.about = {"weights": path.name, "trained_on": trained.get("trained_on")}
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.about = {"weights": path.name, "sha256": digest, "trained_on": trained.get("trained_on")}
         self._problem = problem
         self._losses = Losses(problem, check_whole("draws", draws, 2, ""), np.random.default_rng([seed, 1]))
         size = math.prod(map(len, problem.choices))

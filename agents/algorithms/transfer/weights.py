@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from agents.algorithms.transfer.policy import Policy, untrained
 from agents.algorithms.transfer.prior import Singles
 from agents.algorithms.transfer.sight import FEATURES
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, short
 from releq_env.files import replace_file
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -20,7 +21,7 @@ AUTO, MADE_UP = "auto", "made-up"
 
 _ABOUT = "about.json"
 _LARGEST = 2**20  # bytes that are read
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def policy_path(name_or_path: str, problem: str, folder: Path = SHIPPED) -> Path:
@@ -35,10 +36,15 @@ def policy_path(name_or_path: str, problem: str, folder: Path = SHIPPED) -> Path
     Raises:
         ReLeQError: If there is none.
     """
+    if not isinstance(name_or_path, str):
+        raise ReLeQError(f"weights={short(name_or_path)} is not accepted; give a name or a path")
     shipped = {path.stem: path for path in folder.glob("*.npz")}
     if name_or_path == AUTO:
         name_or_path = f"without-{problem}" if f"without-{problem}" in shipped else MADE_UP
-    path = shipped.get(name_or_path) or Path(name_or_path).expanduser()
+    try:
+        path = shipped.get(name_or_path) or Path(name_or_path).expanduser()
+    except RuntimeError:  # ~ and an unknown user
+        path = Path(name_or_path)
     if not path.is_file():
         raise ReLeQError(
             f"weights={name_or_path!r} is no policy; give the path of one that python -m benchmarks.transfer --train "
