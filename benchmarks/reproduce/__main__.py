@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--only", nargs="+", default=[], metavar="ROW", help=f"rows, or tasks: {', '.join(ROWS)} (default: all)")
     add("--output", type=Path, default=FOLDER, metavar="DIR", help="where results are kept, and looked for")
-    add("--chosen", type=Path, metavar="DIR", help="take what was chosen there, and only retrain and test it")
+    add("--chosen", type=Path, metavar="DIR", help="take what was chosen there, and only retrain and test that")
     add("--estimate", action="store_true", help="only say how long it will take")
     add("--report", action="store_true", help="only write reproduction.json, the report and its pictures")
     return made
@@ -147,6 +147,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     rows = find(args.only)
     places = Places(args.output, args.chosen or args.output, cache_folder() / "reproduce")
+    if args.chosen and not args.only:
+        rows = [row for row in rows if places.chosen_of(row).exists()]
+        if not rows:
+            raise ReLeQError(f"--chosen {args.chosen}: nothing is chosen there; leave it out to search and choose")
     if args.estimate:
         for row in rows:
             print(f"{row.name}: {estimate(row, places)}", flush=True)

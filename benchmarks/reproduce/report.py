@@ -59,7 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _with_search(row: Row, result: Mapping[str, Any], chosen: Path) -> dict[str, Any]:
     folder = chosen / row.name
-    paid = sum(len(_rows(run / "evaluations.csv")) for run in _runs(folder))
+    paid = len({each["bitwidths"] for run in _runs(folder) for each in _rows(run / "evaluations.csv")})
     return {"row": row.name, **result, "searched_by": row.algorithm, "search_seed": SEED, "distinct_evaluations": paid}
 
 

@@ -1,11 +1,13 @@
 """What is searched, and who searches: tables that the policy was not trained on."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.algorithms.registry import ALGORITHMS, find_agent
 from agents.algorithms.transfer.sight import HORIZON
+from agents.algorithms.transfer.weights import SHIPPED
 from agents.run.settings import Settings
 from benchmarks.common.recording import RESULTS
 from benchmarks.compare.run import Job, Variant
@@ -56,6 +58,16 @@ class OneByOne(Job):
         """Return the settings, as `agents.train` has them but for that."""
         settings = super().settings
         return replace(settings, n_envs=1) if find_agent(self.variant.algo).searches else settings
+
+    def described(self) -> dict[str, Any]:
+        """Return all that defines the run besides problem, label and seed: for trained policies their files, too."""
+        from benchmarks.transfer import published  # only now: it needs torch
+
+        folder = {"transfer": SHIPPED, "transfer/published": published.SHIPPED}.get(self.variant.label)
+        if folder is None:
+            return super().described()
+        policies = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.npz"))}
+        return super().described() | {"policies": policies}
 
 
 def problems(folder: Path = LATER) -> tuple[list[Entry], list[str]]:

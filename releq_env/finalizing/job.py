@@ -73,7 +73,6 @@ class Job:
             self._engine.pretrained.input_shape,
             "int64" if is_ids(self._validation().inputs[:1]) else "float32",
         )
-        self._final.check_teacher()
         self._assignment = self._check_packable()
 
     def run(self, test: bool, progress: bool) -> FinalResult:

@@ -191,6 +191,18 @@ def test_searches_and_reports(tables: Path, tmp_path: Path, capsys: pytest.Captu
     assert "left out: mnist: no such table" in capsys.readouterr().err
 
 
+def test_runs_of_another_policy_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry, *_), _ = suite.problems()
+    jobs = {each.label: suite.OneByOne(entry, each, 0, 20, 400) for each in suite.AGENTS}
+    before = {label: job.described() for label, job in jobs.items()}
+    for path in suite.SHIPPED.glob("*.npz"):
+        (tmp_path / path.name).write_bytes(path.read_bytes() + b" ")
+    monkeypatch.setattr(suite, "SHIPPED", tmp_path)
+    monkeypatch.setattr(published, "SHIPPED", tmp_path)
+    changed = {label for label, job in jobs.items() if job.described() != before[label]}
+    assert changed == {"transfer", "transfer/published"}
+
+
 def test_what_20_evaluations_exhaust_is_left_out(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "DECISIONS", {"default": {}, "bounded": {"cost": "size", "max_cost": 0.14}})
     found, said = suite.problems(tables)
