@@ -18,10 +18,11 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from benchmarks.common.recording import RESULTS, write
-from benchmarks.reproduce import choosing, report, searching, testing
+from benchmarks.reproduce import choosing, report, searching, testing, walking
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.networks import RECIPES
 from benchmarks.reproduce.rows import ROWS, Row, find, missing_data
+from benchmarks.reproduce.smoothing import smoothed
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.paths import cache_folder
@@ -64,12 +65,12 @@ def choose(row: Row, places: Places) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     validated = choosing.Validated(row, recipe, folder / "validated.csv", places.work)
     found, first = _searched(row, folder / "search")
-    steps = choosing.walk(found, first, validated.loss)
-    calibrated = choosing.calibrated(steps, first)
+    steps = walking.walk(smoothed(found, first), first, validated.loss)
+    calibrated = walking.calibrated(steps, first)
     if calibrated != first:
         more, _ = _searched(row, folder / "search-calibrated", calibrated)
-        steps += choosing.walk([*found, *more], calibrated, validated.loss)
-    best = choosing.chosen(steps)
+        steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, validated.loss)
+    best = walking.chosen(steps)
     write(path, choosing.described(row, best, recipe, {"first": first, "calibrated": calibrated}))
     bits = " ".join(map(str, best.found.bitwidths))
     print(f"{row.name}: {bits} is chosen; it loses {best.loss:.2f} points on validation", flush=True)

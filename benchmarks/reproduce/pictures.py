@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.reproduce.choosing import LIMIT
+from benchmarks.reproduce.walking import LIMIT
 from releq_env.tables import AccuracyTable
 
 _POINTS = 100.0

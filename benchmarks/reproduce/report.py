@@ -8,10 +8,10 @@ from typing import Any
 
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
-from benchmarks.reproduce.choosing import LIMIT, MARGIN
 from benchmarks.reproduce.choosing import SEEDS as CHOOSING_SEEDS
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import SEED
+from benchmarks.reproduce.walking import LIMIT, MARGIN
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
 from releq_env.report.markdown import table

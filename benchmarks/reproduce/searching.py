@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ class Found(NamedTuple):
 
     Attributes:
         bitwidths: One a layer.
-        relative_accuracy: After short retraining, on validation.
+        relative_accuracy: After short retraining, on validation; as measured, or as `smoothed` expects it.
     """
 
     bitwidths: Assignment
@@ -82,13 +81,3 @@ def constraint(folder: Path) -> float:
     """Return the constraint that a search was made with."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return float(config["problem"]["min_relative_accuracy"])
-
-
-def levels(found: Iterable[Found]) -> dict[int, Found]:
-    """Return the most accurate assignment of every total of bits, from the fewest to the most."""
-    best: dict[int, Found] = {}
-    for each in found:
-        total = sum(each.bitwidths)
-        if total not in best or each.relative_accuracy > best[total].relative_accuracy:
-            best[total] = each
-    return dict(sorted(best.items()))

@@ -87,7 +87,7 @@ class ControlRuns:
         pieces = []
         for rate in self._rates:
             make = partial(self._retrain, rate, validation, progress)
-            pieces.append(Piece(self.folder, _name(rate), f"full precision at {rate}", self._final.epochs(None), make))
+            pieces.append(Piece(self.folder, _name(rate), f"full precision at {rate}", self._final.epochs, make))
         return [piece for piece in pieces if not piece.finished]
 
     def chosen(self, validation: Callable[[], Examples]) -> Control:

@@ -105,7 +105,7 @@ class Job:
 
     def _pieces(self, bar: Progress) -> list[Piece]:
         """Return the retrainings that are not finished."""
-        epochs = self._final.epochs(self._subject.bitwidths)
+        epochs = self._final.epochs
         seeds = [
             Piece(self._folder, _name(seed), f"seed {seed}", epochs, functools.partial(self._retrain, seed, bar))
             for seed in self._seeds

@@ -123,11 +123,12 @@ class FinalRetraining:
             data = {"data": task.dataset.fingerprint(engine.data_root), "cache_key": task.cache_key}
             known = {"task": data | {"functions": mark}, "network": engine.pretrained.identity}
         unused = ("control_rates", *(CONTROL_IGNORES if bitwidths is None else ()))
+        recipe = dataclasses.asdict(self.recipe) | {"epochs": self.proper_epochs(bitwidths)}
         return {
             "version": FINAL_VERSION,
             **{name: known[name] for name in ("task", "network")},
             "teacher": self.teacher_identity,
-            "recipe": {name: value for name, value in dataclasses.asdict(self.recipe).items() if name not in unused},
+            "recipe": {name: value for name, value in recipe.items() if name not in unused},
             "quantizer": None if bitwidths is None else known.get("quantizer", engine.quantizer),
             "bitwidths": None if bitwidths is None else [int(bits) for bits in bitwidths],
             "layers": None if bitwidths is None else self._names,
@@ -150,9 +151,18 @@ class FinalRetraining:
     def _arithmetic(self) -> dict[str, str]:
         return {"precision": str(self.engine.dtype).removeprefix("torch."), "device": self.engine.device.type}
 
-    def epochs(self, bitwidths: Sequence[int] | None) -> int:
-        """Return how many epochs a retraining has, a warm start included."""
-        return self.recipe.epochs + (0 if bitwidths is None else self.recipe.warm_start)
+    @property
+    def epochs(self) -> int:
+        """How many epochs a retraining has in all, with quantized weights or without."""
+        return self.recipe.epochs + self.recipe.warm_start
+
+    def proper_epochs(self, bitwidths: Sequence[int] | None) -> int:
+        """Return how many epochs the retraining proper has; the control's, which has no warm start, is as long as both.
+
+        Args:
+            bitwidths: `None` for the control.
+        """
+        return self.epochs if bitwidths is None else self.recipe.epochs
 
     def train(
         self,
@@ -184,7 +194,7 @@ class FinalRetraining:
             run.resume(checkpoint)
             for row in run.history:
                 epoch_done(row, False)
-            while len(run.history) < self.recipe.epochs:
+            while len(run.history) < run.epochs:
                 begun = time.perf_counter()
                 loss = run.epoch(len(run.history))
                 if not math.isfinite(loss):
@@ -315,7 +325,7 @@ class FinalRetraining:
     def kept_shape(self) -> torch.Size | None:
         """The shape of `teacher_outputs`; `None` where there are none."""
         ways, inputs = self.augmentation.ways, self.engine.load().inputs
-        if self.soft_loss is None or ways > max(1, 2 * self.recipe.epochs):
+        if self.soft_loss is None or ways > max(1, 2 * self.epochs):
             return None
         shape = torch.Size((ways, len(inputs), *self.outputs(self.teacher, inputs[:1]).shape[1:]))
         return shape if shape.numel() <= _MOST_KEPT else None

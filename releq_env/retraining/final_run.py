@@ -26,7 +26,12 @@ _WARMING, _TIMED = 3, 20  # steps
 
 
 class Run:
-    """One retraining under way."""
+    """One retraining under way.
+
+    Attributes:
+        epochs: How many it has.
+        history: One row an epoch so far, see `releq_env.retraining.final.Trained`.
+    """
 
     def __init__(
         self,
@@ -38,6 +43,7 @@ class Run:
     ) -> None:
         self._final, self._engine, self._recipe = final, final.engine, final.recipe
         self._asked = final.asked(bitwidths, rate, seed)
+        self.epochs = final.proper_epochs(bitwidths)
         self._seed = seed
         self._data: Data = final.engine.load()
         self._network, self._plain = final.prepared(bitwidths, start)
@@ -54,9 +60,9 @@ class Run:
 
     def epoch(self, epoch: int) -> float:
         """Train for an epoch; return the mean loss."""
-        resting = self._recipe.freeze > 0.0 and epoch >= round(self._recipe.epochs * (1.0 - self._recipe.freeze))
+        resting = self._recipe.freeze > 0.0 and epoch >= round(self.epochs * (1.0 - self._recipe.freeze))
         steps = self._steps_an_epoch
-        total = self._recipe.epochs * steps
+        total = self.epochs * steps
         self._live(True)
         losses = [
             self._step((epoch * steps + index) / total, resting, *batch)

@@ -54,7 +54,7 @@ class GPSearch:
         self._model = GaussianProcess(problem.num_layers)
         self._learned = 0  # from so many values
         self._features = _features(problem)
-        self._scale = LossScale(problem)
+        self._scale = LossScale(problem.min_relative_accuracy)
         self._cells = Cells(problem, self._scale, _ABOVE, _BELOW)
 
     def ask(self, n: int) -> list[Assignment]:

@@ -20,11 +20,11 @@ class LossScale:
     """The scale on which loss of accuracy is modelled: `asinh((1 - a) / s)`, `s` the loss that the constraint allows.
 
     Args:
-        problem: Gives the constraint.
+        least: The constraint, a relative accuracy.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self._scale = max(1.0 - problem.min_relative_accuracy, 0.002)
+    def __init__(self, least: float) -> None:
+        self._scale = max(1.0 - least, 0.002)
 
     def modelled(self, relative_accuracies: Floats) -> Floats:
         """Return the loss, as it is modelled, of relative accuracies."""

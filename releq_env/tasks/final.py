@@ -13,11 +13,11 @@ _LEAST_BATCH = 32
 class FinalRecipe:
     """A long retraining: Adam, the rates falling as a cosine to zero.
 
-    The full-precision control is retrained by the same recipe; only what has to do with quantizing means
-    nothing there (`CONTROL_IGNORES`), and it may choose among several learning rates.
+    The full-precision control is retrained by the same recipe and for as many epochs in all; only what has to do with
+    quantizing means nothing there (`CONTROL_IGNORES`), and it may choose among several learning rates.
 
     Attributes:
-        epochs: Passes over the training part.
+        epochs: Passes over the training part, those of `warm_start` not counted.
         learning_rate: Of a quantized network's weights at 2 bits or fewer; see `parameter_groups` for more bits.
         control_rates: The learning rates of which the control has the best, by validation. Tune
             `learning_rate` over the same, so that neither side is tuned more.

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from agents.run.settings import Options, new_settings
 from benchmarks.reproduce import __main__ as command
-from benchmarks.reproduce import choosing, levers, networks, rows
+from benchmarks.reproduce import choosing, levers, networks, rows, walking
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.rows import ROWS, Row, find
-from benchmarks.reproduce.searching import Found, arguments, levels, search
+from benchmarks.reproduce.searching import Found, arguments, search
+from benchmarks.reproduce.smoothing import smoothed
 from releq_env import ReLeQError
 from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe
@@ -64,16 +65,18 @@ def searched(folder: Path, found: list[Found], least: float) -> None:
 
 
 ASSIGNMENTS = list(itertools.product((1, 2, 4), repeat=3))
+ACCURACIES = st.lists(st.floats(0.5, 1.0), min_size=len(ASSIGNMENTS), max_size=len(ASSIGNMENTS))
 
 
 @given(
-    accuracies=st.lists(st.floats(0.5, 1.0), min_size=len(ASSIGNMENTS), max_size=len(ASSIGNMENTS)),
+    accuracies=ACCURACIES,
     border=st.integers(2, 13),
     least=st.floats(0.4, 1.0),
     most=st.integers(1, 12),
+    others=st.integers(0, 3),
 )
 def test_the_walk_finds_the_border_if_it_may_go_far_enough(
-    accuracies: list[float], border: int, least: float, most: int
+    accuracies: list[float], border: int, least: float, most: int, others: int
 ) -> None:
     found = [Found(bits, accuracy) for bits, accuracy in zip(ASSIGNMENTS, accuracies, strict=True)]
     asked: list[tuple[int, ...]] = []
@@ -82,34 +85,72 @@ def test_the_walk_finds_the_border_if_it_may_go_far_enough(
         asked.append(bitwidths)
         return 0.0 if sum(bitwidths) >= border else 1.0
 
-    steps = choosing.walk(found, least, loss, most)
-    answer = choosing.chosen(steps)
-    best = levels(found)
-    assert len(asked) == len(set(asked)) == len(steps) <= most
-    assert all(step.found == best[sum(step.found.bitwidths)] for step in steps)
-    keeping = [total for total in best if total >= border]
+    steps = walking.walk(found, least, loss, most, others)
+    answer = walking.chosen(steps)
+    best = walking.levels(found)
+    assert len(asked) == len(set(asked)) == len(steps) <= most + others
+    totals = [sum(level[0].bitwidths) for level in best]
+    keeping = [total for total in totals if total >= border]
     if most >= len(best) and keeping:
         assert sum(answer.found.bitwidths) == min(keeping)
     if any(step.keeps for step in steps):
         assert answer.keeps
+    firsts = {level[0].bitwidths for level in best}
+    tried = [step.found for step in steps if step.found.bitwidths not in firsts]
+    below = [total for total in totals if total < border]
+    if most >= len(best) and below:  # the next ones of the largest total that fails
+        assert tried == best[len(below) - 1][1 : 1 + others]
+
+
+@given(accuracies=ACCURACIES)
+def test_more_bits_count_only_where_they_are_more_accurate(accuracies: list[float]) -> None:
+    found = [Found(bits, accuracy) for bits, accuracy in zip(ASSIGNMENTS, accuracies, strict=True)]
+    for level in walking.levels(found):
+        best = level[0]
+        assert all(a.relative_accuracy >= b.relative_accuracy for a, b in itertools.pairwise(level))
+        fewer = [each for each in found if sum(each.bitwidths) < sum(best.bitwidths)]
+        assert all(each.relative_accuracy < best.relative_accuracy for each in fewer)
+
+
+def test_another_assignment_of_the_total_below_the_border_is_taken_if_it_keeps() -> None:
+    found = [Found((4, 4), 1.0), Found((2, 3), 0.99), Found((3, 2), 0.98), Found((1, 1), 0.5)]
+    steps = walking.walk(found, 0.995, lambda bits: 0.0 if bits in ((4, 4), (3, 2)) else 1.0)
+    assert walking.chosen(steps).found.bitwidths == (3, 2)
+
+
+def test_what_was_lucky_is_expected_to_be_less_accurate() -> None:
+    draws = np.random.default_rng(0)
+    every = list(itertools.product((1, 2, 3, 4, 6, 8), repeat=3))
+    true = {bits: 1.0 - 0.05 * sum(2.0**-b for b in bits) for bits in every}
+    paid = [every[index] for index in draws.permutation(len(every))[:60]]
+    found = [Found(bits, true[bits] + 0.003 * draws.normal()) for bits in paid]
+    expected = smoothed([*found, found[0]], 0.98)
+    assert [each.bitwidths for each in expected] == paid
+    errors = [
+        np.sqrt(np.mean([(each.relative_accuracy - true[each.bitwidths]) ** 2 for each in some]))
+        for some in (found, expected)
+    ]
+    assert errors[1] < 0.7 * errors[0]
+    assert smoothed(found[:1], 0.98) == found[:1]
+    assert smoothed([], 0.98) == []
 
 
 def test_nothing_can_be_chosen_from_nothing() -> None:
     with pytest.raises(ReLeQError, match="found no assignment"):
-        choosing.walk([], 0.9, lambda bits: 0.0)
+        walking.walk([], 0.9, lambda bits: 0.0)
 
 
 @given(slope=st.floats(0.001, 0.02), seed=st.integers(0, 100))
 def test_the_constraint_is_read_off_where_the_loss_is_the_allowed_one(slope: float, seed: int) -> None:
     losses = np.sort(np.random.default_rng(seed).uniform(-0.5, 1.5, 5))
-    steps = [choosing.Step(Found((n,), 0.98 - slope * loss), loss) for n, loss in enumerate(losses)]
-    expected = np.clip(choosing.LIMIT - choosing.MARGIN, losses.min(), losses.max())
-    assert choosing.calibrated(steps, 0.5) == pytest.approx(0.98 - slope * expected, abs=1e-4)
+    steps = [walking.Step(Found((n,), 0.98 - slope * loss), loss) for n, loss in enumerate(losses)]
+    expected = np.clip(walking.LIMIT - walking.MARGIN, losses.min(), losses.max())
+    assert walking.calibrated(steps, 0.5) == pytest.approx(0.98 - slope * expected, abs=1e-4)
 
 
 def test_a_constraint_is_never_above_one() -> None:
-    steps = [choosing.Step(Found((1,), 1.002), 0.1), choosing.Step(Found((2,), 1.001), 0.5)]
-    assert choosing.calibrated(steps, 0.99) == 1.0
+    steps = [walking.Step(Found((1,), 1.002), 0.1), walking.Step(Found((2,), 1.001), 0.5)]
+    assert walking.calibrated(steps, 0.99) == 1.0
 
 
 def test_a_search_with_another_constraint_is_not_taken(tmp_path: Path) -> None:
@@ -120,10 +161,10 @@ def test_a_search_with_another_constraint_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_the_constraint_stays_where_nothing_can_be_read_off() -> None:
-    one = choosing.Step(Found((1,), 0.9), 0.5)
-    assert choosing.calibrated([one, one], 0.97) == 0.97
-    better = choosing.Step(Found((2,), 0.8), 0.1)  # less accurate for a start, and better at last
-    assert choosing.calibrated([one, better], 0.97) == 0.97
+    one = walking.Step(Found((1,), 0.9), 0.5)
+    assert walking.calibrated([one, one], 0.97) == 0.97
+    better = walking.Step(Found((2,), 0.8), 0.1)  # less accurate for a start, and better at last
+    assert walking.calibrated([one, better], 0.97) == 0.97
 
 
 def test_only_what_is_committed_as_it_is_counts(repository: Path) -> None:
@@ -146,6 +187,7 @@ def test_a_row_is_made_once_its_choice_is_committed(
     found = [Found((3, 3, 3, 3), 1.0), Found((1, 1, 1, 1), 0.97), Found((4, 4, 4, 4), 1.0)]
     searched(results / digits.name / "search", found, 0.99)
     searched(results / digits.name / "search-calibrated", found, 0.995)
+    monkeypatch.setattr(walking, "calibrated", lambda steps, least: 0.995)
     read: list[int] = []
     load_test = type(TASKS["digits"].dataset).load_test
 

@@ -178,7 +178,7 @@ def test_one_control_serves_all_quantizers_and_assignments(
         run(bitwidths=bits, quantizer=quantizer, folder=tmp_path / f"{quantizer}{bits}", recipe=recipe)
         for bits, quantizer, recipe in (
             ((2, 3), "lsq", RECIPE),
-            ((4, 4), "lsq", replace(RECIPE, learning_rate=3e-4, warm_start=1)),
+            ((4, 4), "lsq", replace(RECIPE, learning_rate=3e-4, epochs=RECIPE.epochs - 1, warm_start=1)),
             ((4, 4), "wrpn", RECIPE),
         )
     ]

@@ -111,16 +111,30 @@ def test_a_stop_after_any_epoch_changes_nothing(
     recipe = FinalRecipe(**{"epochs": 2, "batch_size": 100} | changes)
     final = digits(pretrained, recipe)
     whole = final.train(bitwidths, 1e-3, 5, tmp_path / "whole.safetensors")
-    for epochs in range(1, final.epochs(bitwidths)):
+    for epochs in range(1, final.epochs):
         path = tmp_path / f"{epochs}.safetensors"
         with pytest.raises(StoppedError):
             final.train(bitwidths, 1e-3, 5, path, stopping_after(epochs))
         told: list[bool] = []
         again = digits(pretrained, recipe)
         resumed = again.train(bitwidths, 1e-3, 5, path, lambda row, new, told=told: told.append(new))
-        assert told == [False] * epochs + [True] * (final.epochs(bitwidths) - epochs)
+        assert told == [False] * epochs + [True] * (final.epochs - epochs)
         assert equal(state(resumed.network), state(whole.network))
         assert [row[:2] for row in resumed.history] == [row[:2] for row in whole.history]
+
+
+def test_full_precision_is_retrained_as_long_as_warm_start_and_retraining_together(
+    pretrained: Pretrained, tmp_path: Path
+) -> None:
+    warm, plain = (
+        digits(pretrained, FinalRecipe(epochs=epochs, warm_start=start, batch_size=100))
+        for epochs, start in ((1, 2), (3, 0))
+    )
+    assert warm.asked(None, 1e-3, 0) == plain.asked(None, 1e-3, 0)
+    assert warm.asked((2, 2, 2, 2), 1e-3, 0) != plain.asked((2, 2, 2, 2), 1e-3, 0)
+    ends = [final.train(None, 1e-3, 0, tmp_path / str(number)) for number, final in enumerate((warm, plain))]
+    assert len(ends[0].history) == len(ends[1].history) == 3
+    assert equal(state(ends[0].network), state(ends[1].network))
 
 
 @pytest.mark.parametrize("live", [False, True])

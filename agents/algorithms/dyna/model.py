@@ -35,7 +35,7 @@ class AccuracyModel:
 
     def __init__(self, problem: Problem, members: Sequence[str]) -> None:
         self.skill = -math.inf
-        self.scale = LossScale(problem)
+        self.scale = LossScale(problem.min_relative_accuracy)
         self._columns = np.arange(problem.num_layers)
         bits = _bits(problem)
         self._features = [_scaled(FEATURES[name](bits)) for name in members]

@@ -54,7 +54,7 @@ class Sight:
     def __init__(self, problem: Problem, rows: Indices, searches: int = 1) -> None:
         self._problem, self._each = problem, np.arange(searches)
         self._least = problem.min_relative_accuracy
-        self.scale = LossScale(problem)
+        self.scale = LossScale(problem.min_relative_accuracy)
         self.unit = 1.0 - float(self.scale.relative_accuracies(np.arcsinh([1.0]))[0])
         cells = Cells(problem, self.scale, _ABOVE, _BELOW)
         self._edges = cells.edges[1:-1].astype(np.float32)
