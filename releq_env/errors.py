@@ -1,4 +1,4 @@
-"""The one exception of the package that stands for a mistake in what was given."""
+"""What the package raises where there is a mistake in what was given."""
 
 from collections.abc import Iterable
 from numbers import Real
@@ -12,6 +12,10 @@ class ReLeQError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # what libraries beneath say may have several lines
+
+
+class UnknownArgumentError(ReLeQError, TypeError):
+    """An argument that does not exist: a `TypeError` in Python's own words, by which TorchRL, for one, tells it."""
 
 
 def short(given: object) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from releq_env.choices import Choices, check_choices
 from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix, cost_model
-from releq_env.errors import ReLeQError, check_choice, check_fraction, check_whole, short
+from releq_env.errors import ReLeQError, UnknownArgumentError, check_choice, check_fraction, check_whole, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
 from releq_env.layer_info import LayerInfo
 from releq_env.paths import data_folder
@@ -591,6 +591,7 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
         return Problem.from_task(problem, **arguments)
     if _of_an_id(arguments.get("table")):
         arguments.pop("table", None)  # which a problem replaces
+    _check_names(arguments, ("table", *_TASK_ARGUMENTS, *_NETWORK_ARGUMENTS, *_TABLE_ARGUMENTS), "the environment")
     if arguments:
         raise ReLeQError(
             f"{next(iter(arguments))}= was given beside a problem, which has its own; "
@@ -614,7 +615,10 @@ def _is_task(found: Any) -> bool:
 def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> None:
     unknown = sorted(set(given) - set(accepted))
     if unknown:
-        raise ReLeQError(f"{who} does not take {unknown[0]}=; accepted are: {', '.join(accepted)}")
+        accepted = tuple(dict.fromkeys(accepted))
+        raise UnknownArgumentError(
+            f"{who} got an unexpected keyword argument {unknown[0]!r}; accepted are: {', '.join(accepted)}"
+        )
 
 
 def _check_objective(reward: Any, cost: Any, max_cost: Any, min_relative_accuracy: Any) -> None:

@@ -86,9 +86,9 @@ def test_layers_and_choices_of_ones_own() -> None:
         ({"max_cost": 2}, r"max_cost=2 .*\(0, 1\]"),
         ({"max_cost": 0.2}, r"max_cost=0.2 cannot be met: the cheapest assignment costs 0.25"),
         ({"min_relative_accuracy": 0}, "min_relative_accuracy=0"),
-        ({"quantizer": "lsq"}, "does not take quantizer=; accepted are: reward, cost, max_cost, min_relative"),
-        ({"evaluate": "step"}, "does not take evaluate="),
-        ({"bitwidths": [2]}, "does not take bitwidths="),
+        ({"quantizer": "lsq"}, "got an unexpected keyword argument 'quantizer'; accepted are: reward, cost"),
+        ({"evaluate": "step"}, "got an unexpected keyword argument 'evaluate'"),
+        ({"bitwidths": [2]}, "got an unexpected keyword argument 'bitwidths'"),
     ],
     ids=str,
 )
@@ -131,8 +131,8 @@ def test_replacing_is_as_strict_as_making() -> None:
         ({"reward": None}, "unknown reward None"),
         ({"cost": "watts"}, "unknown cost 'watts'"),
         ({"min_relative_accuracy": 1.5}, "min_relative_accuracy=1.5"),
-        ({"evaluator": None}, "Problem.replace does not take evaluator=; accepted are: bitwidths, reward, cost"),
-        ({"quantizer": "wrpn"}, "does not take quantizer="),
+        ({"evaluator": None}, "Problem.replace got an unexpected keyword argument 'evaluator'; accepted are: bitw"),
+        ({"quantizer": "wrpn"}, "got an unexpected keyword argument 'quantizer'"),
     ):
         with pytest.raises(ReLeQError, match=message) as raised:
             problem.replace(**changes)
@@ -312,8 +312,8 @@ def test_a_task_by_name_or_as_it_is() -> None:
         ({"retrain_images": -1}, "retrain_images=-1"),
         ({"device": "gpu"}, "device"),
         ({"precision": "int4"}, "unknown precision"),
-        ({"typo": 1}, "does not take typo=; accepted are: .*bitwidths"),
-        ({"evaluator": None}, "does not take evaluator="),
+        ({"typo": 1}, "got an unexpected keyword argument 'typo'; accepted are: .*bitwidths"),
+        ({"evaluator": None}, "got an unexpected keyword argument 'evaluator'"),
     ],
     ids=range(17),
 )
@@ -324,6 +324,14 @@ def test_wrong_arguments_are_refused_before_anything_takes_time(
     with pytest.raises(ReLeQError, match=message) as raised:
         make_problem("svhn", **arguments)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("problem", ["digits", Problem.from_function(1, [1, 2], lambda bitwidths: 0.5)], ids=str)
+def test_an_unknown_argument_is_pythons_own_error_too(problem: Problem | str) -> None:
+    """Other libraries try arguments of theirs, such as TorchRL's `frameskip=`, and look for these words."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'") as raised:
+        gym.make("releq_env:ReLeQ-v0", problem=problem, frameskip=1)
+    assert isinstance(raised.value, ReLeQError)
 
 
 # As it is given to an environment

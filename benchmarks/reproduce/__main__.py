@@ -34,7 +34,7 @@ class Places(NamedTuple):
     """Where things are.
 
     Attributes:
-        results: A folder a row: `search`, `search-calibrated`, `validated.csv`, `chosen.json`, `final`,
+        results: A folder a row: `search`, `search-calibrated`, `screened.csv`, `validated.csv`, `chosen.json`, `final`,
             `result.json`.
         chosen: Likewise, whose `chosen.json` are taken.
         work: Networks and checkpoints of choosing.
@@ -64,12 +64,15 @@ def choose(row: Row, places: Places) -> None:
     folder, recipe = path.parent, RECIPES[row.task]
     folder.mkdir(parents=True, exist_ok=True)
     validated = choosing.Validated(row, recipe, folder / "validated.csv", places.work)
+    screened = choosing.Validated(
+        row, choosing.screening(recipe), folder / "screened.csv", places.work, choosing.SEEDS[:1]
+    )
     found, first = _searched(row, folder / "search")
-    steps = walking.walk(smoothed(found, first), first, validated.loss)
+    steps = walking.walk(smoothed(found, first), first, screened.best, validated.loss)
     calibrated = walking.calibrated(steps, first)
     if calibrated != first:
         more, _ = _searched(row, folder / "search-calibrated", calibrated)
-        steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, validated.loss)
+        steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, screened.best, validated.loss)
     best = walking.chosen(steps)
     write(path, choosing.described(row, best, recipe, {"first": first, "calibrated": calibrated}))
     bits = " ".join(map(str, best.found.bitwidths))

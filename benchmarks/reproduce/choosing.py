@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.reproduce.networks import TASKS, choosing_task
 from benchmarks.reproduce.rows import Row
-from benchmarks.reproduce.walking import LIMIT, MARGIN, MOST, OTHERS, Step
+from benchmarks.reproduce.searching import Found
+from benchmarks.reproduce.walking import LIMIT, MARGIN, MOST, SCREENED, Step
 from releq_env.files import replace_file
 from releq_env.finalizing import estimate, finalize
 from releq_env.finalizing.result import FinalResult
@@ -37,29 +38,34 @@ class Validated:
         recipe: Of the retraining.
         path: The file.
         work: Folder of networks and checkpoints, which can be made again.
+        seeds: Of the retrainings.
     """
 
-    def __init__(self, row: Row, recipe: FinalRecipe, path: Path, work: Path) -> None:
-        self._row, self._recipe, self._path, self._work = row, recipe, path, work
+    def __init__(self, row: Row, recipe: FinalRecipe, path: Path, work: Path, seeds: tuple[int, ...] = SEEDS) -> None:
+        self._row, self._recipe, self._path, self._work, self._seeds = row, recipe, path, work, seeds
         self._digest = digest(recipe)
 
     def loss(self, bitwidths: Assignment) -> float:
-        """Return the mean over `SEEDS`, measured now if it is not known."""
-        if len(self.rows(bitwidths)) < len(SEEDS):
+        """Return the mean over the seeds, measured now if it is not known."""
+        if len(self.rows(bitwidths)) < len(self._seeds):
             self._measure(bitwidths)
         return float(np.mean([float(row["loss"]) for row in self.rows(bitwidths)]))
+
+    def best(self, found: list[Found]) -> Found:
+        """Return what loses least."""
+        return min(found, key=lambda each: self.loss(each.bitwidths))
 
     def rows(self, bitwidths: Assignment) -> list[Mapping[str, str]]:
         """Return what is known of an assignment, a row a seed."""
         wanted = (" ".join(map(str, bitwidths)), self._digest)
         found = [row for row in self._rows() if (row["bitwidths"], row["recipe"]) == wanted]
-        return [row for row in found if int(row["seed"]) in SEEDS]
+        return [row for row in found if int(row["seed"]) in self._seeds]
 
     def _measure(self, bitwidths: Assignment) -> None:
         name = "-".join(map(str, bitwidths))
         result = finalize(
-            choosing_task(self._row.task), bitwidths, quantizer=self._row.quantizer, seeds=SEEDS, recipe=self._recipe,
-            test=False, folder=self._work / f"{self._row.name}-{self._digest}" / name, controls=self._work / "controls",
+            choosing_task(self._row.task), bitwidths, quantizer=self._row.quantizer, seeds=self._seeds,
+            recipe=self._recipe, test=False, folder=self._work / f"{self._row.name}-{self._digest}" / name, controls=self._work / "controls",
         )  # fmt: skip
         self._write([*self._rows(), *self._of(result)])
 
@@ -93,6 +99,11 @@ class Validated:
         replace_file(self._path, text.getvalue())
 
 
+def screening(recipe: FinalRecipe) -> FinalRecipe:
+    """Return a third of a recipe, by which assignments of as many bits are compared with each other."""
+    return replace(recipe, epochs=max(1, recipe.epochs // 3), warm_start=0, control_rates=recipe.control_rates[:1])
+
+
 def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
     """Return in words how long an assignment of a walk takes.
 
@@ -104,7 +115,10 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
     layers = quantizable_layers(task.untrained(), task.dataset.input_shape)
     middle = (row.bitwidths[len(row.bitwidths) // 2],) * len(layers)
     each = estimate(task, middle, quantizer=row.quantizer, seeds=SEEDS, recipe=recipe, controls=work / "controls")
-    return f"up to {2 * (MOST + OTHERS)} assignments are retrained until one is chosen; of each: {each}"
+    return (
+        f"up to {2 * MOST} assignments are retrained until one is chosen, and up to {SCREENED} of as many bits for a "
+        f"third of the epochs before each; of each: {each}"
+    )
 
 
 def digest(recipe: FinalRecipe) -> str:

@@ -1,9 +1,9 @@
 """Which assignment of a row gets the test: the fewest bits that keep the accuracy after final retraining.
 
 The short retraining of a search is not the final one, so that a search's own constraint is only where to begin. From
-there the walk looks for the total of bits where the final accuracy begins to hold, with the assignment of each total
-that is expected to be most accurate; a few others of the total below get a try, too. What was walked over calibrates
-the constraint: a second search with it looks again where the answer lies.
+there the walk looks for the total of bits where the final accuracy begins to hold. Of each total that it tries, the
+assignments that are expected to be most accurate are screened, and the best of them is retrained in full. What was
+walked over calibrates the constraint: a second search with it looks again where the answer lies.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,8 +21,8 @@ MARGIN = 0.1
 """What is kept free of it on validation, where the best of several is taken, in percentage points."""
 MOST = 5
 """How many totals of bits a walk may try."""
-OTHERS = 2
-"""How many more assignments it tries of the largest total whose first one has lost too much."""
+SCREENED = 6
+"""How many assignments of a total are screened."""
 
 
 class Step(NamedTuple):
@@ -61,20 +61,20 @@ def levels(found: Iterable[Found]) -> list[list[Found]]:
 def walk(
     found: Iterable[Found],
     least: float,
+    best: Callable[[list[Found]], Found],
     loss: Callable[[Assignment], float],
     most: int = MOST,
-    others: int = OTHERS,
 ) -> list[Step]:
     """Return the steps from where a constraint points to the fewest bits that keep the final accuracy.
 
-    In steps that double until the border is passed, then by halves; at last the other assignments below it.
+    In steps that double until the border is passed, then by halves.
 
     Args:
         found: What a search has paid for, with its expected accuracy.
         least: The constraint: relative accuracy after short retraining.
+        best: Screens the assignments of a total, at most `SCREENED`, the most accurate first.
         loss: Measures an assignment's loss after final retraining, in percentage points.
         most: How many totals it may try.
-        others: How many more assignments of the largest total that has failed.
 
     Raises:
         ReLeQError: If nothing was found.
@@ -88,7 +88,8 @@ def walk(
     index = next((i for i, level in enumerate(every) if level[0].relative_accuracy >= least), len(every) - 1)
     stride = 1
     while keeps - fails > 1 and len(steps) < most:
-        steps.append(Step(every[index][0], loss(every[index][0].bitwidths)))
+        tried = best(every[index][:SCREENED])
+        steps.append(Step(tried, loss(tried.bitwidths)))
         if steps[-1].keeps:
             keeps = index
         else:
@@ -100,10 +101,6 @@ def walk(
         else:
             index = (fails + keeps) // 2
         stride *= 2
-    for other in every[fails][1 : 1 + others] if fails >= 0 else []:
-        steps.append(Step(other, loss(other.bitwidths)))
-        if steps[-1].keeps:
-            break
     return steps
 
 

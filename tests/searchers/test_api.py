@@ -208,7 +208,7 @@ def test_a_method_that_repeats_itself_comes_to_an_end(monkeypatch: pytest.Monkey
         (lambda: search("tests.nowhere:problem"), "cannot be found"),
         (lambda: search(object()), "train_data= is missing"),
         (lambda: search(object(), 1, 2), "no network; give a torch.nn.Module"),
-        (lambda: search(object(), 1, 2, nonsense=3), "does not take nonsense="),
+        (lambda: search(object(), 1, 2, nonsense=3), "got an unexpected keyword argument 'nonsense'"),
         (lambda: searched().network, "digits has no network"),
         (lambda: searched().save("somewhere"), "digits has no network"),
     ],
