@@ -65,7 +65,8 @@ class Validated:
         name = "-".join(map(str, bitwidths))
         result = finalize(
             choosing_task(self._row.task), bitwidths, quantizer=self._row.quantizer, seeds=self._seeds,
-            recipe=self._recipe, test=False, folder=self._work / f"{self._row.name}-{self._digest}" / name, controls=self._work / "controls",
+            recipe=self._recipe, test=False, folder=self._work / f"{self._row.name}-{self._digest}" / name,
+            controls=self._work / "controls",
         )  # fmt: skip
         self._write([*self._rows(), *self._of(result)])
 
