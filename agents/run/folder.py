@@ -43,11 +43,13 @@ class Config(NamedTuple):
     Attributes:
         settings: What was asked for.
         fingerprint: What the accuracies depend on, `None` if that is unknown.
+        known: What is known of it where it is not known in full.
         problem: What is decided, see `described`.
     """
 
     settings: Settings
     fingerprint: dict[str, Any] | None
+    known: dict[str, Any] | None
     problem: dict[str, Any]
 
 
@@ -109,6 +111,7 @@ class RunFolder:
         content = {
             "settings": asdict(settings),
             "accuracy_depends_on": config.fingerprint,
+            "known": config.known,
             "problem": config.problem,
             "about": about,
             "versions": versions,
@@ -131,7 +134,8 @@ class RunFolder:
         """
         try:
             config = json.loads((path / "config.json").read_text())
-            return Config(Settings(**config["settings"]), config["accuracy_depends_on"], config["problem"])
+            fingerprint, known = config["accuracy_depends_on"], config.get("known")
+            return Config(Settings(**config["settings"]), fingerprint, known, config["problem"])
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ReLeQError(
                 f"{path} holds no run ({type(error).__name__}: {error}); give the folder (--log-dir) of an earlier one"

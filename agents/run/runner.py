@@ -21,6 +21,7 @@ from agents.run.settings import Options, Settings, new_settings, resumed_setting
 from releq_env import ReLeQEnv, ReLeQError, __version__
 from releq_env.evaluation import BudgetExhausted
 from releq_env.report.about import about
+from releq_env.searchers.folder import known
 from releq_env.searchers.rows import described
 
 
@@ -43,10 +44,11 @@ def run(options: Options) -> RunFolder:
     problem = env.unwrapped.problem
     try:
         _check_length(settings, agent, env.unwrapped)
-        fingerprint = json.loads(json.dumps(problem.evaluator.fingerprint))
-        config = Config(settings, fingerprint, described(problem))
+        fingerprint, of_it = json.loads(json.dumps([problem.evaluator.fingerprint, known(problem)]))
+        config = Config(settings, fingerprint, of_it, described(problem))
         if earlier is not None:
             _check_unchanged(path, "accuracies depended on", config.fingerprint, earlier.fingerprint)
+            _check_unchanged(path, "accuracies depended on", config.known, earlier.known)
             _check_unchanged(path, "problem had", config.problem, earlier.problem)
         retraining = getattr(problem.evaluator.source, "retraining", None)
         if retraining is not None:

@@ -283,12 +283,11 @@ def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> di
 def config_of(problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `config.json` holds."""
     own = problem.own
-    known, functions = _known(problem)
     return {
         "settings": dict(asked),
         "accuracy_depends_on": problem.evaluator.fingerprint,
-        "known": known,
-        "functions": functions,
+        "known": known(problem),
+        "functions": _named_functions(problem),
         "problem": described(problem),
         "own": None
         if own is None
@@ -322,13 +321,16 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {}
 """Loss, metric and distillation that nothing stands for, by the name that stands for them in this process."""
 
 
-def _known(problem: Problem) -> tuple[dict[str, Any] | None, str | None]:
-    """Return what is known of accuracies that have no fingerprint, and what names their loss and metric, or `None`."""
+def known(problem: Problem) -> dict[str, Any] | None:
+    """Return what is known of accuracies that have no fingerprint, JSON-able; `None` if they have one.
+
+    Loss and metric, or the quantizer, are missing there: they cannot be told from others.
+    """
     engine: Any = getattr(problem.evaluator.source, "retraining", None)
     if problem.evaluator.fingerprint is not None or engine is None:
-        return None, None
+        return None
     task = engine.task
-    known = {
+    return {
         "network": engine.pretrained.identity,
         "data": task.dataset.fingerprint(engine.data_root),
         "retraining": asdict(task.retraining)
@@ -339,12 +341,20 @@ def _known(problem: Problem) -> tuple[dict[str, Any] | None, str | None]:
         "device": engine.device.type,
         "modules": [list(layer.modules) for layer in problem.layers],
     }
+
+
+def _named_functions(problem: Problem) -> str | None:
+    """Return what stands for loss and metric in this process; `None` where something stands for them in all."""
+    engine: Any = getattr(problem.evaluator.source, "retraining", None)
+    if problem.evaluator.fingerprint is not None or engine is None:
+        return None
+    task = engine.task
     if task.identity(engine.data_root) is not None:  # it is the quantizer that cannot be told
-        return known, None
+        return None
     functions = (task.loss, task.metric, task.distillation)
     named = next((name for name, each in _FUNCTIONS.items() if each == functions), None) or uuid.uuid4().hex
     _FUNCTIONS[named] = functions
-    return known, named
+    return named
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:

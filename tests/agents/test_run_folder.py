@@ -5,15 +5,20 @@ import math
 from pathlib import Path
 
 import pytest
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from agents.run.folder import RunFolder
 from agents.train import main
 from releq_env import Problem
 from releq_env.evaluation import Evaluation
 from releq_env.searchers.rows import recorded
+from releq_env.tasks import RetrainingRecipe
 from tests.agents import problems
 from tests.agents.commands import error, rows
 from tests.agents.problems import arguments
+from tests.tasks import own_problem
+from tests.tasks.own_networks import CASES
 
 FULL = Path("/dev/full")
 ASKED = [(2, 2, 2, 2), (4, 4, 4, 4), (1, 2, 3, 4)]
@@ -139,6 +144,32 @@ def test_another_problem_is_not_mixed_into_a_run(monkeypatch: pytest.MonkeyPatch
         message = error("--resume", str(run), "--timesteps", "128")
         assert f"its problem had another {differing}; begin a new run" in message
     assert rows(run) == before
+
+
+def test_other_data_are_not_mixed_into_a_run_whose_metric_has_no_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, training, validation = CASES["signals"].made()
+
+    def share_correct(outputs: Tensor, targets: Tensor) -> float:
+        return float((outputs.argmax(1) == targets).float().mean())
+
+    def make_problem(count: int = len(training[0])) -> Problem:
+        return Problem.from_network(
+            model, tuple(part[:count] for part in training), validation, loss=cross_entropy, metric=share_correct,
+            retraining=RetrainingRecipe(images=32, batch_size=16), precision="fp32", workers=1,
+        )  # fmt: skip
+
+    monkeypatch.setattr(own_problem, "make_problem", make_problem)
+    run, asked = tmp_path / "run", ["--timesteps", "6", "--env-kwargs", "problem=tests.tasks.own_problem:make_problem"]
+    main(["--algo", "random", "--log-dir", str(run), "--env", "releq_env:ReLeQ-v0", *asked])
+    before = rows(run)
+    monkeypatch.setattr(own_problem, "make_problem", lambda: make_problem(40))
+    assert "its accuracies depended on another data; begin a new run" in error("--resume", str(run), "--timesteps", "9")
+    assert rows(run) == before
+    monkeypatch.setattr(own_problem, "make_problem", make_problem)
+    main(["--resume", str(run), "--timesteps", "9"])
+    assert rows(run)[: len(before)] == before
 
 
 @pytest.mark.parametrize("accuracy", ["1.5", "-0.1", "nan"])
