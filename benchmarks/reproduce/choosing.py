@@ -52,8 +52,8 @@ class Validated:
         return float(np.mean([float(row["loss"]) for row in self.rows(bitwidths)]))
 
     def best(self, found: list[Found]) -> Found:
-        """Return what loses least."""
-        return min(found, key=lambda each: self.loss(each.bitwidths))
+        """Return what loses least; a single one is not measured for that."""
+        return found[0] if len(found) == 1 else min(found, key=lambda each: self.loss(each.bitwidths))
 
     def rows(self, bitwidths: Assignment) -> list[Mapping[str, str]]:
         """Return what is known of an assignment, a row a seed."""

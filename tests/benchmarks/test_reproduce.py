@@ -167,7 +167,7 @@ def test_a_row_is_made_once_its_choice_is_committed(
     digits: Row, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = repository / "reproduction"
-    found = [Found((3, 3, 3, 3), 1.0), Found((1, 1, 1, 1), 0.97), Found((4, 4, 4, 4), 1.0)]
+    found = [Found((3, 3, 3, 3), 1.0), Found((2, 3, 3, 4), 0.99), Found((1, 1, 1, 1), 0.97), Found((4, 4, 4, 4), 1.0)]
     searched(results / digits.name / "search", found, 0.99)
     searched(results / digits.name / "search-calibrated", found, 0.995)
     monkeypatch.setattr(walking, "calibrated", lambda steps, least: 0.995)
@@ -188,7 +188,7 @@ def test_a_row_is_made_once_its_choice_is_committed(
     validated = list(csv.DictReader((results / digits.name / "validated.csv").open()))
     assert " ".join(map(str, chosen["bitwidths"])) in {row["bitwidths"] for row in validated}
     screened = list(csv.DictReader((results / digits.name / "screened.csv").open()))
-    assert {row["bitwidths"] for row in screened} >= {row["bitwidths"] for row in validated}
+    assert {row["bitwidths"] for row in screened} == {"3 3 3 3", "2 3 3 4"}  # a single one of its bits is not
     assert [{row["seed"] for row in found} for found in (validated, screened)] == [{"100", "101"}, {"100"}]
 
     commit(repository)
