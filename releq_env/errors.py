@@ -15,7 +15,13 @@ class ReLeQError(ValueError):
 
 
 class UnknownArgumentError(ReLeQError, TypeError):
-    """An argument that does not exist: a `TypeError` in Python's own words, by which TorchRL, for one, tells it."""
+    """An argument that does not exist: a `TypeError` in Python's own words, by which TorchRL, for one, tells it.
+
+    `gym.make` makes a `TypeError` anew with all arguments behind the message: data and network in full.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.partition(" was raised from the environment creator")[0])
 
 
 def short(given: object) -> str:

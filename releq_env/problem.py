@@ -591,7 +591,9 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
         return Problem.from_task(problem, **arguments)
     if _of_an_id(arguments.get("table")):
         arguments.pop("table", None)  # which a problem replaces
-    _check_names(arguments, ("table", *_TASK_ARGUMENTS, *_NETWORK_ARGUMENTS, *_TABLE_ARGUMENTS), "the environment")
+    known = ("table", *_TASK_ARGUMENTS, *_NETWORK_ARGUMENTS, *_TABLE_ARGUMENTS)
+    if unknown := sorted(set(arguments) - set(known)):
+        raise UnknownArgumentError(f"the environment got an unexpected keyword argument {unknown[0]!r}; leave it out")
     if arguments:
         raise ReLeQError(
             f"{next(iter(arguments))}= was given beside a problem, which has its own; "
@@ -615,7 +617,6 @@ def _is_task(found: Any) -> bool:
 def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> None:
     unknown = sorted(set(given) - set(accepted))
     if unknown:
-        accepted = tuple(dict.fromkeys(accepted))
         raise UnknownArgumentError(
             f"{who} got an unexpected keyword argument {unknown[0]!r}; accepted are: {', '.join(accepted)}"
         )

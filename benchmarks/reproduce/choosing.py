@@ -125,6 +125,8 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
 def digest(recipe: FinalRecipe) -> str:
     """Return a short name of a recipe, and of what it is carried out by."""
     asked = {"version": FINAL_VERSION, **asdict(recipe)}
+    if recipe.warm_start:  # rows of before it counted for the control, too, are of something else
+        asked["control_epochs"] = recipe.epochs + recipe.warm_start
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -140,7 +142,7 @@ def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, flo
     return {
         "row": row.name,
         "bitwidths": list(step.found.bitwidths),
-        "relative_accuracy_short": step.found.relative_accuracy,
+        "relative_accuracy_expected": step.found.relative_accuracy,
         "validation_loss": step.loss,
         "keeps": step.keeps,
         "allowed": LIMIT - MARGIN,

@@ -45,17 +45,20 @@ class Step(NamedTuple):
 def levels(found: Iterable[Found]) -> list[list[Found]]:
     """Return what was found of every total of bits, from the fewest to the most, the most accurate first.
 
-    Totals are left out of which nothing is more accurate than something of fewer bits.
+    Totals are left out of which nothing is more accurate than something of fewer bits, but for those of more bits than
+    the most accurate of all: where that does not keep the final accuracy, something of more bits may.
     """
     by_total: dict[int, list[Found]] = {}
     for each in found:
         by_total.setdefault(sum(each.bitwidths), []).append(each)
-    kept: list[list[Found]] = []
-    for _, level in sorted(by_total.items()):
-        level.sort(key=lambda each: -each.relative_accuracy)
-        if not kept or level[0].relative_accuracy > kept[-1][0].relative_accuracy:
-            kept.append(level)
-    return kept
+    every = [sorted(level, key=lambda each: -each.relative_accuracy) for _, level in sorted(by_total.items())]
+    accuracies = [level[0].relative_accuracy for level in every]
+    highest = int(np.argmax(accuracies)) if every else 0
+    return [
+        level
+        for index, level in enumerate(every)
+        if index > highest or accuracies[index] > max(accuracies[:index], default=-np.inf)
+    ]
 
 
 def walk(
@@ -84,8 +87,9 @@ def walk(
         raise ReLeQError("a search has found no assignment to choose from; give it more to spend")
     steps: list[Step] = []
     fails, keeps = -1, len(every)  # between these two lies the border
-    # Accuracy rises with the levels: the first that keeps the constraint, or the last.
-    index = next((i for i, level in enumerate(every) if level[0].relative_accuracy >= least), len(every) - 1)
+    # The first that keeps the constraint, or the most accurate.
+    accuracies = [level[0].relative_accuracy for level in every]
+    index = next((i for i, accuracy in enumerate(accuracies) if accuracy >= least), int(np.argmax(accuracies)))
     stride = 1
     while keeps - fails > 1 and len(steps) < most:
         tried = best(every[index][:SCREENED])

@@ -2,15 +2,11 @@
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
-import sys
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 import torch.multiprocessing  # noqa: F401  # teaches multiprocessing to pass tensors without copying them
 
@@ -29,7 +25,7 @@ _UNGUARDED = 77  # exit status of a worker that, importing the script it belongs
 
 
 class ProcessPool(WorkerPool["_Process"]):
-    """Worker processes, one a core unless told otherwise, or this process alone while that is faster.
+    """Worker processes (spawn), one a core unless told otherwise, or this process alone while that is faster.
 
     Unless told how many, this process goes on alone, too, where workers cannot import what they need.
     """
@@ -100,10 +96,11 @@ class _Process(Worker):
     """
 
     def __init__(self, retraining: ShortRetraining) -> None:
-        context = _context()
+        context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        what = (retraining, retraining.shared_data(), theirs, dict(os.environ))
-        self._process = context.Process(target=_work, args=what, daemon=True, name=_NAME)
+        self._process = context.Process(
+            target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name=_NAME
+        )
         with _sigint_blocked():  # until the process ignores it itself
             self._process.start()
         theirs.close()  # so that the connection ends with the process
@@ -148,17 +145,6 @@ class _Process(Worker):
             self._process.join()
 
 
-def _context() -> Any:
-    """Return how processes are started: from one that has imported torch, whose memory they share, if that can be."""
-    if sys.platform == "linux":  # elsewhere there is none, or torch does not outlive a fork
-        forkserver.set_forkserver_preload(["torch", __name__])
-        # In a process that was forked from one that has such a server it cannot be used, nor another one started.
-        with contextlib.suppress(ChildProcessError), _sigint_blocked():
-            forkserver.ensure_running()
-            return multiprocessing.get_context("forkserver")
-    return multiprocessing.get_context("spawn")
-
-
 @contextlib.contextmanager
 def _sigint_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
@@ -171,12 +157,8 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(
-    retraining: ShortRetraining, data: Data | None, connection: Connection, environment: Mapping[str, str]
-) -> None:
+def _work(retraining: ShortRetraining, data: Data | None, connection: Connection) -> None:
     """Measure what comes along, until the connection ends, as it does when the parent dies."""
-    os.environ.clear()  # of the process it was forked from, which may be older than a change
-    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if data is not None:
         retraining.adopt(data)

@@ -91,14 +91,45 @@ def test_the_walk_finds_the_border_if_it_may_go_far_enough(
         assert answer.keeps
 
 
+@given(totals=st.integers(1, 200), border=st.integers(0, 200), start=st.integers(0, 199))
+def test_the_walk_takes_long_strides_and_then_halves(totals: int, border: int, start: int) -> None:
+    found = [Found((total,), total / 1000.0) for total in range(totals)]
+    steps = walking.walk(found, start / 1000.0, max, lambda bits: float(bits[0] < border), most=1000)
+    assert len(steps) <= 2 * np.log2(totals) + 3
+    if border < totals:
+        assert walking.chosen(steps).found.bitwidths == (border,)
+
+
 @given(accuracies=ACCURACIES)
-def test_more_bits_count_only_where_they_are_more_accurate(accuracies: list[float]) -> None:
+def test_more_bits_count_only_where_they_are_more_accurate_or_the_most_accurate_has_fewer(
+    accuracies: list[float],
+) -> None:
     found = [Found(bits, accuracy) for bits, accuracy in zip(ASSIGNMENTS, accuracies, strict=True)]
-    for level in walking.levels(found):
+    levels = walking.levels(found)
+    highest = max(accuracies)
+    beyond = min(sum(each.bitwidths) for each in found if each.relative_accuracy == highest)
+    for level in levels:
         best = level[0]
         assert all(a.relative_accuracy >= b.relative_accuracy for a, b in itertools.pairwise(level))
         fewer = [each for each in found if sum(each.bitwidths) < sum(best.bitwidths)]
-        assert all(each.relative_accuracy < best.relative_accuracy for each in fewer)
+        if sum(best.bitwidths) <= beyond:
+            assert all(each.relative_accuracy < best.relative_accuracy for each in fewer)
+    assert {sum(each.bitwidths) for each in found if sum(each.bitwidths) >= beyond} <= {
+        sum(level[0].bitwidths) for level in levels
+    }
+
+
+def test_no_more_are_screened_of_as_many_bits_than_planned() -> None:
+    found = [Found(bits, 1.0 - index / 100.0) for index, bits in enumerate(ASSIGNMENTS)]
+    asked: list[int] = []
+
+    def best(level: list[Found]) -> Found:
+        asked.append(len(level))
+        return level[0]
+
+    walking.walk([Found((*each.bitwidths, more), each.relative_accuracy) for each in found for more in (1, 2, 3)],
+                 0.5, best, lambda bits: 1.0, most=100)  # fmt: skip
+    assert max(asked) == walking.SCREENED
 
 
 def test_what_was_lucky_is_expected_to_be_less_accurate() -> None:

@@ -243,24 +243,6 @@ def test_workers_have_no_copy_of_data_and_weights() -> None:
     assert next(retraining.pretrained.network.parameters()).flatten()[:6].tolist() == [7.0] * 6
 
 
-class Telling(ShortRetraining):
-    """Tells what a variable of the environment says instead of retraining."""
-
-    def measure(self, bitwidths: Sequence[int], retrain_seed: int | None = None) -> tuple[float, float]:
-        return float(os.environ["RELEQ_TOLD"]), 0.0
-
-
-def test_workers_have_the_environment_that_there_is_when_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = dataclasses.replace(TASKS["digits"], dataset=random_dataset())
-    retraining = Telling(task, load_pretrained(TASKS["digits"]))
-    for told in (0.25, 0.5):
-        monkeypatch.setenv("RELEQ_TOLD", str(told))
-        pool = ProcessPool(retraining, workers=2)
-        found = list(pool.measure(Waiting([(1,), (2,)]), retrain_seed=0))
-        pool.close()
-        assert [measured.accuracy for _, measured in found] == [told, told]
-
-
 def test_a_task_that_cannot_be_sent_is_one_line() -> None:
     class Local(Paced): ...
 
@@ -473,33 +455,6 @@ evaluator.close()
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_forked_process_leaves_its_parents_workers_alone(python: Callable[..., str]) -> None:
     assert python(FORKED).split() == ["True", "closed"]
-
-
-FORKED_ANEW = """
-import multiprocessing
-from releq_env.evaluation import Evaluator
-from releq_env.evaluation.live import live_source
-
-ASSIGNMENTS = [(3, 3, 3, 3), (4, 4, 4, 4)]
-
-def measure(connection=None):
-    evaluator = Evaluator(live_source("digits", retrain_images=32, workers=2))
-    found = [result.accuracy for result in evaluator.evaluate_many(ASSIGNMENTS)]
-    evaluator.close()
-    return found if connection is None else connection.send(found)
-
-found = measure()
-context = multiprocessing.get_context("fork")
-ours, theirs = context.Pipe()
-context.Process(target=measure, args=(theirs,)).start()
-print(ours.poll(60) and ours.recv() == found)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_forked_process_starts_workers_of_its_own(python: Callable[..., str]) -> None:
-    assert python(FORKED_ANEW).split() == ["True"]
 
 
 INTERRUPTED = """
