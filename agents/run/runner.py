@@ -51,8 +51,8 @@ def run(options: Options) -> RunFolder:
             _check_unchanged(path, "accuracies depended on", config.known, earlier.known)
             if config.known is not None:
                 print(
-                    "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: they "
-                    "are taken to be the same",
+                    "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: "
+                    "they are taken to be the same",
                     file=sys.stderr,
                 )
             _check_unchanged(path, "problem had", config.problem, earlier.problem)

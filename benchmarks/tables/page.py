@@ -180,9 +180,11 @@ def _noise(table: AccuracyTable) -> str:
     noise = table.seed_noise()
     if noise is None:
         return "One retraining seed was measured: the table says nothing of their noise."
+    above = table.seed_noise(table.min_relative_accuracy)
+    there = "" if above is None else f", by {100 * above:.2f} among those that keep the constraint"
     return (
         f"With another retraining seed the accuracy of an assignment differs by {100 * noise:.2f} percentage points "
-        "(root mean square). Differences below that say nothing of an assignment."
+        f"(root mean square){there}. Differences below that say nothing of an assignment."
     )
 
 

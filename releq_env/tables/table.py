@@ -365,10 +365,17 @@ class AccuracyTable:
             return False
         return len(given) == self.num_layers and all(map(operator.contains, self.choices, given))
 
-    def seed_noise(self) -> float | None:
-        """Return the root mean square difference between two seeds of an assignment; `None` if none has two."""
-        measured = ~np.isnan(self.accuracy)
-        several = self.accuracy[:, measured.sum(axis=0) > 1]
+    def seed_noise(self, min_relative_accuracy: float = 0.0) -> float | None:
+        """Return the root mean square difference between two seeds of an assignment; `None` if none has two.
+
+        Args:
+            min_relative_accuracy: Of assignments whose mean over the seeds is at least that; those that hardly work
+                differ most.
+        """
+        several = self.accuracy[:, (~np.isnan(self.accuracy)).sum(axis=0) > 1]
+        if several.size:
+            least = min_relative_accuracy * self.full_precision_accuracy
+            several = several[:, np.nanmean(several, axis=0) >= least]
         if not several.size:
             return None
         return float(np.sqrt(2.0 * np.nanvar(several, axis=0, ddof=1).mean()))

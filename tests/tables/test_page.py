@@ -40,6 +40,8 @@ def test_everything_is_on_it(tmp_path: Path) -> None:
     known: dict[str, Any] = table.summary(0, cost="energy")
     assert f"| `energy` | {100 * known['passing']:.1f} % | {known['local_optima']} |" in text
     assert f"differs by {100 * (table.seed_noise() or 0):.2f} percentage points" in text
+    above = table.seed_noise(table.min_relative_accuracy)
+    assert (above is not None) == ("among those that keep the constraint" in text)
     assert "`build --it`" in text
     assert len(pictures(text)) == 4
     for name in pictures(text):

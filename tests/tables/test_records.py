@@ -69,6 +69,10 @@ def test_seed_noise_is_the_mean_over_pairs_of_seeds() -> None:
     )
     pairs = [(accuracy[a] - accuracy[b]) ** 2 for a in range(3) for b in range(a)]
     assert made.seed_noise() == pytest.approx(np.sqrt(np.mean(pairs)))
+    above = np.array(pairs)[:, accuracy.mean(axis=0) >= 0.5]
+    assert 0 < above.shape[1] < 5
+    assert made.seed_noise(0.5) == pytest.approx(np.sqrt(np.mean(above)))
+    assert made.seed_noise(1.0) is None
 
 
 @pytest.mark.parametrize(
