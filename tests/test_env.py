@@ -502,7 +502,7 @@ def test_refused_actions_change_nothing(make: Make, fake: FakeSource, action: ob
 
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"problem": "imagenet"}, "task 'imagenet'", "digits, mnist, fashion-mnist, cifar10, svhn"),
-    ({"quantizer": "int8"}, "quantizer 'int8'", "lsq, wrpn, dorefa"),
+    ({"quantizer": "int8"}, "quantizer 'int8'", "lsq, lsq_mse, wrpn, dorefa"),
     ({"reward": "profit"}, "reward 'profit'", "constrained, shaped, ratio, difference, released"),
     ({"reward": None}, "reward None", "constrained"),
     ({"cost": "watts"}, "cost 'watts'", "mean_bits, weighted_bits, energy, bitops, bit_serial, size"),

@@ -64,15 +64,13 @@ def choose(row: Row, places: Places) -> None:
     folder, recipe = path.parent, RECIPES[row.task]
     folder.mkdir(parents=True, exist_ok=True)
     validated = choosing.Validated(row, recipe, folder / "validated.csv", places.work)
-    screened = choosing.Validated(
-        row, choosing.screening(recipe), folder / "screened.csv", places.work, choosing.SEEDS[:1]
-    )
+    screened = choosing.Validated(row, choosing.screening(recipe), folder / "screened.csv", places.work)
     found, first = _searched(row, folder / "search")
-    steps = walking.walk(smoothed(found, first), first, screened.best, validated.loss)
+    steps = walking.walk(smoothed(found, first), first, screened.best, validated.decisive)
     calibrated = walking.calibrated(steps, first)
     if calibrated != first:
         more, _ = _searched(row, folder / "search-calibrated", calibrated)
-        steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, screened.best, validated.loss)
+        steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, screened.best, validated.decisive)
     best = walking.chosen(steps)
     write(path, choosing.described(row, best, recipe, {"first": first, "calibrated": calibrated}))
     bits = " ".join(map(str, best.found.bitwidths))

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
+from benchmarks.reproduce.choosing import MORE_SEEDS
 from benchmarks.reproduce.choosing import SEEDS as CHOOSING_SEEDS
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import SEED
@@ -109,10 +110,11 @@ def _said(rows: list[dict[str, Any]]) -> str:
 
 def _choices(chosen: Path) -> list[str]:
     found = {name: content for name in ROWS if (content := _read(chosen / name / "chosen.json"))}
+    seeds, more = (" and ".join(map(str, each)) for each in (CHOOSING_SEEDS, MORE_SEEDS))
     text = (
         f"The fewest bits that lose at most {LIMIT} - {MARGIN} points on validation after the final recipe, mean of "
-        f"seeds {' and '.join(map(str, CHOOSING_SEEDS))}; where none of those retrained does, what loses least. "
-        "Committed before test data were read."
+        f"seeds {seeds}, and of {more} where that is close to it; where none of those retrained does, what loses "
+        "least. Committed before test data were read."
     )
     lines = [
         [

@@ -19,6 +19,7 @@ LIMIT = 0.3
 """What the paper allows to be lost, in percentage points."""
 MARGIN = 0.1
 """What is kept free of it on validation, where the best of several is taken, in percentage points."""
+ALLOWED = LIMIT - MARGIN
 MOST = 5
 """How many totals of bits a walk may try."""
 SCREENED = 6
@@ -39,7 +40,7 @@ class Step(NamedTuple):
     @property
     def keeps(self) -> bool:
         """Whether it loses little enough."""
-        return self.loss <= LIMIT - MARGIN
+        return self.loss <= ALLOWED
 
 
 def levels(found: Iterable[Found]) -> list[list[Found]]:
@@ -135,4 +136,4 @@ def calibrated(steps: Iterable[Step], least: float) -> float:
     if slope >= 0.0:  # noise: less accurate after short retraining, and better at last
         return least
     most = min(accuracy.max(), 1.0)  # what no constraint exceeds
-    return round(float(np.clip(slope * (LIMIT - MARGIN) + offset, min(accuracy.min(), most), most)), 4)
+    return round(float(np.clip(slope * ALLOWED + offset, min(accuracy.min(), most), most)), 4)

@@ -38,9 +38,14 @@ class LSQ(WeightQuantizer):
         super().__init__(weight, bits)
         self.n = 2 ** (bits - 1) - 1
         rows = weight.detach().flatten(1)
-        self.register_buffer("start", 2.0 * _starting(rows.abs().mean(dim=1)) / self.n**0.5)
+        self.register_buffer("start", self.starting_steps(rows, rows.new_tensor([self.n])))
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         self.gradient_scale = (rows.shape[1] * self.n) ** -0.5
+
+    @staticmethod
+    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+        """Return the steps before training, see `published_steps`."""
+        return published_steps(rows, n)
 
     @property
     def step(self) -> Tensor:
@@ -97,8 +102,7 @@ class StackedLSQ(nn.Module):
         super().__init__()
         rows = stack.detach().flatten(2)
         levels = [2 ** (b - 1) - 1 if b > 1 else 1 for b in bits]
-        roots = rows.new_tensor([n**0.5 for n in levels]).unsqueeze(1)
-        self.register_buffer("start", 2.0 * _starting(rows.abs().mean(dim=2)) / roots)
+        self.register_buffer("start", self.starting_steps(rows, rows.new_tensor(levels).unsqueeze(1)))
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         scales = [(rows.shape[2] * n) ** -0.5 for n in levels]
         self.register_buffer("gradient_scale", rows.new_tensor(scales).unsqueeze(1))
@@ -107,6 +111,11 @@ class StackedLSQ(nn.Module):
         self.register_buffer("n", per_candidate(ranges, stack))
         self.register_buffer("binary", torch.tensor([b == 1 for b in bits], device=stack.device))
         self._any_binary = 1 in bits
+
+    @staticmethod
+    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+        """Return the steps before training, see `published_steps`."""
+        return published_steps(rows, n)
 
     @property
     def step(self) -> Tensor:
@@ -192,9 +201,19 @@ class _LearnedSteps(torch.autograd.Function):
         return inside.mul_(grad), grad_step, None, None, None
 
 
-def _starting(means: Tensor) -> Tensor:
-    """Return what steps start from: of a channel of zeros, whose step could only stay zero, the layer's mean."""
-    return torch.where(means > 0.0, means, means.mean(dim=-1, keepdim=True))
+def published_steps(rows: Tensor, n: Tensor) -> Tensor:
+    """Return `2 mean|w| / sqrt(n)` a channel, shape `(..., n_channels)` (Esser et al., section 2.1).
+
+    Args:
+        rows: Weights, shape `(..., n_channels, weights per channel)`.
+        n: The largest code, a float, one for all or one a candidate: shape `(1,)` or `(K, 1)`.
+    """
+    return 2.0 * living(rows.abs().mean(dim=-1)) / n.sqrt()
+
+
+def living(values: Tensor) -> Tensor:
+    """Return values a channel, the layer's mean where there is a zero: a channel's step could only stay zero."""
+    return torch.where(values > 0.0, values, values.mean(dim=-1, keepdim=True))
 
 
 def _mean_magnitude(weight: Tensor) -> Tensor:

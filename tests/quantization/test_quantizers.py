@@ -280,6 +280,26 @@ def test_lsq_codes_and_forward_agree_on_any_constant(value: float, count: int) -
     assert_codes_and_forward_agree("lsq", 2, torch.full((2, count), value))
 
 
+def squared_error(weight: torch.Tensor, step: torch.Tensor, n: int) -> NDArray[np.float64]:
+    w, s = weight.flatten(1).double().numpy(), step.double().numpy()[:, None]
+    return np.square(np.clip(np.round(w / s), -n, n) * s - w).sum(axis=1)
+
+
+@pytest.mark.parametrize("bits", LSQ_BITS)
+@pytest.mark.parametrize("kind", ["bell", "flat", "heavy"])
+def test_the_start_of_lsq_mse_has_the_least_error(bits: int, kind: str) -> None:
+    generator = torch.Generator().manual_seed(bits)
+    bell = torch.randn(6, 1200, generator=generator)
+    flat = torch.rand(6, 40, 5, 5, generator=generator) - 0.5
+    weight = {"bell": bell, "flat": flat, "heavy": bell**3}[kind]
+    n = 2 ** (bits - 1) - 1
+    ours = squared_error(weight, build("lsq_mse", bits, weight).step.detach(), n)
+    largest = weight.flatten(1).abs().amax(1)
+    best = np.min([squared_error(weight, largest * share / n, n) for share in np.geomspace(0.03, 1.2, 2000)], axis=0)
+    assert (ours <= 1.2 * best).all()
+    assert ours.sum() < squared_error(weight, build("lsq", bits, weight).step.detach(), n).sum()
+
+
 def test_one_bit_is_the_sign_times_the_mean() -> None:
     w = torch.tensor([[1.0, -2.0, 0.0, 3.0], [-0.1, 0.1, -0.1, 0.3]])
     quantizer = build("lsq", 1, w)
@@ -300,15 +320,17 @@ def test_one_bit_passes_the_gradient_straight_through() -> None:
 def test_supported_bitwidths() -> None:
     assert {name: spec.bitwidths for name, spec in QUANTIZERS.items()} == {
         "lsq": (1, 2, 3, 4, 5, 6, 7, 8),
+        "lsq_mse": (1, 2, 3, 4, 5, 6, 7, 8),
         "wrpn": (2, 3, 4, 5, 6, 7, 8),
         "dorefa": (2, 3, 4, 5, 6, 7, 8),
     }
 
 
-def test_a_channel_of_zeros_can_learn() -> None:
+@pytest.mark.parametrize("name", ["lsq", "lsq_mse"])
+def test_a_channel_of_zeros_can_learn(name: str) -> None:
     w = random_weight(3, 8)
     w[1] = 0.0
-    quantizer = build("lsq", 4, w)
+    quantizer = build(name, 4, w)
     assert (quantizer.step > 0).all()
     assert (quantizer(w)[1] == 0).all()
     w[1] = w[0]

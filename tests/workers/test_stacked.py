@@ -522,7 +522,9 @@ def test_gym_make(live: Callable[..., Any]) -> None:
 
 def test_a_quantizer_without_a_stacked_form_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(QUANTIZERS, "mine", replace(QUANTIZERS["wrpn"], stacked=None))
-    message = "the quantizer 'mine' cannot be stacked; use parallel=\"processes\", or one of: lsq, wrpn, dorefa"
+    message = (
+        "the quantizer 'mine' cannot be stacked; use parallel=\"processes\", or one of: lsq, lsq_mse, wrpn, dorefa"
+    )
     with pytest.raises(ReLeQError, match=message):
         live_source("digits", quantizer="mine", parallel="stacked")
     with pytest.raises(ReLeQError, match=message):
