@@ -681,7 +681,7 @@ def test_post_training_quantization(live: Make) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("quantizer", ["lsq", "wrpn", "dorefa"])
+@pytest.mark.parametrize("quantizer", ["lsq", "lsq_mse", "wrpn", "dorefa"])
 def test_every_quantizer_and_precision(live: Make, quantizer: str, precision: str) -> None:
     info = rollout(live(quantizer=quantizer, precision=precision), [6] * 4)[-1][4]
     assert info["relative_accuracy"] > 0.8

@@ -24,6 +24,11 @@ from releq_env.report.about import about
 from releq_env.searchers.folder import known
 from releq_env.searchers.rows import described
 
+_UNNAMED = (
+    "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: they are taken to "
+    "be the same"
+)
+
 
 def run(options: Options) -> RunFolder:
     """Run a search from beginning to end, or the rest of one, and print the result.
@@ -49,12 +54,6 @@ def run(options: Options) -> RunFolder:
         if earlier is not None:
             _check_unchanged(path, "accuracies depended on", config.fingerprint, earlier.fingerprint)
             _check_unchanged(path, "accuracies depended on", config.known, earlier.known)
-            if config.known is not None:
-                print(
-                    "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: "
-                    "they are taken to be the same",
-                    file=sys.stderr,
-                )
             _check_unchanged(path, "problem had", config.problem, earlier.problem)
         retraining = getattr(problem.evaluator.source, "retraining", None)
         if retraining is not None:
@@ -71,6 +70,8 @@ def run(options: Options) -> RunFolder:
                 if settings == earlier.settings and report.exists() and (path / "report.json").exists():
                     print(f"{path} holds a finished run\n\n{report.read_text()}")
                     return folder
+                if config.known is not None:
+                    print(_UNNAMED, file=sys.stderr)
             for stale in (path / "report.json", report):  # as long as there is the first, there is the second
                 stale.unlink(missing_ok=True)
             RunFolder.write_config(path, config, _versions(), about(problem))

@@ -50,8 +50,9 @@ class Validated:
 
     def loss(self, bitwidths: Assignment, seeds: tuple[int, ...] = SEEDS) -> float:
         """Return the mean over seeds, measured now as far as it is not known."""
-        if len(self.rows(bitwidths, seeds)) < len(seeds):
-            self._measure(bitwidths, seeds)
+        known = {int(row["seed"]) for row in self.rows(bitwidths, seeds)}
+        if unknown := tuple(seed for seed in seeds if seed not in known):
+            self._measure(bitwidths, unknown)
         return float(np.mean([float(row["loss"]) for row in self.rows(bitwidths, seeds)]))
 
     def decisive(self, bitwidths: Assignment) -> float:
@@ -125,7 +126,7 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
     each = estimate(task, middle, quantizer=row.quantizer, seeds=SEEDS, recipe=recipe, controls=work / "controls")
     return (
         f"up to {2 * MOST} assignments are retrained until one is chosen, and up to {SCREENED} of as many bits for a "
-        f"third of the epochs before each; of each: {each}"
+        f"third of the epochs before each; of each, and as much again at the border: {each}"
     )
 
 

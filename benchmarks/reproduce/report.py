@@ -8,8 +8,6 @@ from typing import Any
 
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
-from benchmarks.reproduce.choosing import MORE_SEEDS
-from benchmarks.reproduce.choosing import SEEDS as CHOOSING_SEEDS
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import SEED
 from benchmarks.reproduce.walking import LIMIT, MARGIN
@@ -24,7 +22,7 @@ _HEADER = (
     *("row", "assignment", "average bits", "weighted bits", "bytes", "loss, points", "95 % interval", "seeds"),
     *("the paper", "searched by", "paid"),
 )
-_CHOSEN_HEADER = ("row", "assignment", "loss on validation", "constraints of the searches", "retrained")
+_CHOSEN_HEADER = ("row", "assignment", "loss on validation", "seeds", "constraints of the searches", "retrained")
 
 
 def write_report(folder: Path, chosen: Path) -> str:
@@ -110,23 +108,26 @@ def _said(rows: list[dict[str, Any]]) -> str:
 
 def _choices(chosen: Path) -> list[str]:
     found = {name: content for name in ROWS if (content := _read(chosen / name / "chosen.json"))}
-    seeds, more = (" and ".join(map(str, each)) for each in (CHOOSING_SEEDS, MORE_SEEDS))
     text = (
-        f"The fewest bits that lose at most {LIMIT} - {MARGIN} points on validation after the final recipe, mean of "
-        f"seeds {seeds}, and of {more} where that is close to it; where none of those retrained does, what loses "
-        "least. Committed before test data were read."
+        f"The fewest bits that lose at most {LIMIT} - {MARGIN} points on validation after the final recipe; where none "
+        "of those retrained does, what loses least. Committed before test data were read."
     )
     lines = [
         [
             f"[{name}]({name}/chosen.json)",
             " ".join(map(str, content["bitwidths"])),
             f"{content['validation_loss']:.2f}" + ("" if content["keeps"] else " (more than allowed)"),
+            " ".join(map(str, content["seeds"])) + (f" ({_listed(content)})" if content.get("more_seeds") else ""),
             ", ".join(f"{least:g}" for least in dict.fromkeys(content["constraints"].values())),
             f"[{len({row['bitwidths'] for row in _rows(chosen / name / 'validated.csv')})}]({name}/validated.csv)",
         ]
         for name, content in found.items()
     ]
     return [text, table(_CHOSEN_HEADER, lines, aligned=False)]
+
+
+def _listed(chosen: Mapping[str, Any]) -> str:
+    return f"at the border {' '.join(map(str, chosen['more_seeds']))}, too"
 
 
 def _searches(folder: Path, chosen: Path) -> list[str]:

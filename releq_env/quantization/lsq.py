@@ -38,12 +38,12 @@ class LSQ(WeightQuantizer):
         super().__init__(weight, bits)
         self.n = 2 ** (bits - 1) - 1
         rows = weight.detach().flatten(1)
-        self.register_buffer("start", self.starting_steps(rows, rows.new_tensor([self.n])))
+        self.register_buffer("start", self.starting_steps(rows, self.n))
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         self.gradient_scale = (rows.shape[1] * self.n) ** -0.5
 
     @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
         """Return the steps before training, see `published_steps`."""
         return published_steps(rows, n)
 
@@ -113,7 +113,7 @@ class StackedLSQ(nn.Module):
         self._any_binary = 1 in bits
 
     @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
         """Return the steps before training, see `published_steps`."""
         return published_steps(rows, n)
 
@@ -201,14 +201,14 @@ class _LearnedSteps(torch.autograd.Function):
         return inside.mul_(grad), grad_step, None, None, None
 
 
-def published_steps(rows: Tensor, n: Tensor) -> Tensor:
+def published_steps(rows: Tensor, n: Tensor | int) -> Tensor:
     """Return `2 mean|w| / sqrt(n)` a channel, shape `(..., n_channels)` (Esser et al., section 2.1).
 
     Args:
         rows: Weights, shape `(..., n_channels, weights per channel)`.
-        n: The largest code, a float, one for all or one a candidate: shape `(1,)` or `(K, 1)`.
+        n: The largest code: one for all, or a candidate's each, floats of shape `(K, 1)`.
     """
-    return 2.0 * living(rows.abs().mean(dim=-1)) / n.sqrt()
+    return 2.0 * living(rows.abs().mean(dim=-1)) / n**0.5
 
 
 def living(values: Tensor) -> Tensor:

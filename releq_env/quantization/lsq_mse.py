@@ -6,6 +6,8 @@ shrink it, and a short one has not the time. That a start of least error is bett
 al. 2020, LSQ+, arXiv 2004.09576).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class LeastErrorLSQ(LSQ):
     """`LSQ` but for its start."""
 
     @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
         """Return the steps before training, see `least_error_steps`."""
         return least_error_steps(rows, n)
 
@@ -34,12 +36,12 @@ class StackedLeastErrorLSQ(StackedLSQ):
     """`StackedLSQ` but for its start."""
 
     @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor) -> Tensor:
+    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
         """Return the steps before training, see `least_error_steps`."""
         return least_error_steps(rows, n)
 
 
-def least_error_steps(rows: Tensor, n: Tensor) -> Tensor:
+def least_error_steps(rows: Tensor, n: Tensor | int) -> Tensor:
     """Return the step of least squared error a channel, shape `(..., n_channels)`.
 
     Of a row of ranges the best, each with the step that fits its codes best; then by turns the codes of a step and the
@@ -47,7 +49,7 @@ def least_error_steps(rows: Tensor, n: Tensor) -> Tensor:
 
     Args:
         rows: Weights, shape `(..., n_channels, weights per channel)`.
-        n: The largest code, a float, one for all or one a candidate: shape `(1,)` or `(K, 1)`.
+        n: The largest code: one for all, or a candidate's each, floats of shape `(K, 1)`.
     """
     widest = rows.abs().amax(dim=-1) / n
     best, gained = widest, torch.zeros_like(widest)
@@ -60,10 +62,10 @@ def least_error_steps(rows: Tensor, n: Tensor) -> Tensor:
     return living(best)
 
 
-def _fitted(rows: Tensor, step: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+def _fitted(rows: Tensor, step: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor]:
     """Return the step that fits another one's codes best, and how far its squared error is below that of zeros."""
     codes = rows * (1.0 / step.clamp(min=SMALLEST_STEP)).unsqueeze(-1)
-    largest = n.unsqueeze(-1)
+    largest: Any = n.unsqueeze(-1) if isinstance(n, Tensor) else n
     codes = codes.round_().clamp_(-largest, largest)
     product, square = torch.linalg.vecdot(codes, rows), torch.linalg.vecdot(codes, codes)
     fitted = product / square

@@ -147,7 +147,7 @@ def test_another_problem_is_not_mixed_into_a_run(monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_data_are_not_mixed_into_a_run_whose_metric_has_no_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, training, validation = CASES["signals"].made()
 
@@ -168,7 +168,11 @@ def test_other_data_are_not_mixed_into_a_run_whose_metric_has_no_name(
     assert "its accuracies depended on another data; begin a new run" in error("--resume", str(run), "--timesteps", "9")
     assert rows(run) == before
     monkeypatch.setattr(own_problem, "make_problem", make_problem)
+    capsys.readouterr()
     main(["--resume", str(run), "--timesteps", "9"])
+    assert "(cache_key=) to compare" in capsys.readouterr().err
+    main(["--resume", str(run)])
+    assert "(cache_key=) to compare" not in capsys.readouterr().err  # it is finished
     assert rows(run)[: len(before)] == before
 
 

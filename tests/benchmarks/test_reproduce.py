@@ -300,6 +300,34 @@ def test_without_names_what_is_chosen_elsewhere_is_made(
     assert line.startswith(f"{digits.name}: ")
 
 
+def test_only_what_is_unknown_is_measured(digits: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, asked = FinalRecipe(), []
+    validated = choosing.Validated(digits, recipe, tmp_path / "validated.csv", tmp_path)
+
+    def measure(bitwidths: tuple[int, ...], seeds: tuple[int, ...]) -> None:
+        asked.append(seeds)
+        rows = [
+            ("2 2 2 2", choosing.digest(recipe), 30, seed, 0.9, 0.9, 0.25)
+            for seed in (seed for of in asked for seed in of)
+        ]
+        with (tmp_path / "validated.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                ("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss")
+            )
+            writer.writerows(rows)
+
+    monkeypatch.setattr(validated, "_measure", measure)
+    assert validated.loss((2, 2, 2, 2), (100,)) == validated.decisive((2, 2, 2, 2)) == 0.25
+    assert asked == [(100,), (101,), (102, 103)]
+
+
+def test_a_warm_start_is_another_recipe_since_the_control_is_as_long() -> None:
+    digests = {choosing.digest(FinalRecipe(warm_start=epochs)) for epochs in (0, 5, 10)}
+    assert len(digests) == 3
+    assert "24b7e832" not in digests  # of 10, when the control had none of it
+
+
 def test_a_damaged_choice_is_refused(digits: Row, repository: Path) -> None:
     folder = repository / "reproduction" / digits.name
     folder.mkdir(parents=True)

@@ -34,7 +34,9 @@ def test_it_is_a_source_that_takes_what_waits() -> None:
 def test_layers_have_the_scales_that_are_stored(quantizer: str) -> None:
     layers = live_source(TASKS["digits"], quantizer=quantizer).layers
     assert [layer.name for layer in layers] == ["conv1", "conv2", "fc1", "fc2"]
-    assert [layer.scales for layer in layers] == ([16, 32, 64, 10] if quantizer == "lsq" else [1, 1, 1, 1])
+    assert [layer.scales for layer in layers] == (
+        [16, 32, 64, 10] if QUANTIZERS[quantizer].scales == "channel" else [1, 1, 1, 1]
+    )
 
 
 def test_a_reseeded_one_has_another_seed_and_key_and_the_same_workers() -> None:

@@ -178,6 +178,9 @@ def test_lsq_starts_at_the_published_step(bits: int) -> None:
     n = 2 ** (bits - 1) - 1
     expected = 2 * np.abs(w.numpy().reshape(6, -1)).mean(axis=1) / np.sqrt(n)
     np.testing.assert_allclose(build("lsq", bits, w).step.detach(), expected, rtol=1e-5)
+    assert torch.equal(
+        build("lsq", bits, w).start, 2.0 * w.flatten(1).abs().mean(1) / n**0.5
+    )  # as ever: to the last bit
 
 
 @pytest.mark.parametrize("bits", LSQ_BITS)

@@ -29,6 +29,7 @@ DIGITS = TASKS["digits"]
 CLOSE = 0.02  # 10 of 500 validation images: sums rounded in another order, then a few steps of retraining
 MIXED = {
     "lsq": [(1, 2, 3, 4), (8, 7, 6, 5), (2, 1, 8, 1), (1, 1, 1, 1), (4, 4, 4, 4)],
+    "lsq_mse": [(1, 2, 3, 4), (8, 7, 6, 5), (2, 1, 8, 1), (1, 1, 1, 1), (4, 4, 4, 4)],
     "wrpn": [(2, 3, 4, 5), (8, 7, 6, 5), (2, 2, 8, 2), (3, 2, 3, 2), (4, 4, 4, 4)],
     "dorefa": [(2, 3, 4, 5), (8, 7, 6, 5), (2, 2, 8, 2), (3, 2, 3, 2), (4, 4, 4, 4)],
 }
