@@ -326,7 +326,9 @@ def test_wrong_arguments_are_refused_before_anything_takes_time(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("problem", ["digits", Problem.from_function(1, [1, 2], lambda bitwidths: 0.5)], ids=str)
+@pytest.mark.parametrize(
+    "problem", ["digits", Problem.from_function(1, [1, 2], lambda bitwidths: 0.5)], ids=["a task", "a problem"]
+)
 def test_an_unknown_argument_is_pythons_own_error_too(problem: Problem | str) -> None:
     """Other libraries try arguments of theirs, such as TorchRL's `frameskip=`, and look for these words."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'; [^(]*$") as raised:
