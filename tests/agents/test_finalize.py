@@ -105,7 +105,7 @@ def test_missing_data_are_one_line(tmp_path: Path) -> None:
         ("config.json", "[]", "is damaged"),
         ("config.json", '{"settings": {"env": "releq_env:ReLeQ-v0", "env_kwargs": {}}}', "how its network is made"),
         ("config.json", '{"settings": {"env": "Nothing-v7", "env_kwargs": {}}}', "cannot be made"),
-        ("config.json", '{"settings": {"env": "releq_env:ReLeQ-Digits-v0", "env_kwargs": {"x": 1}}}', "x="),
+        ("config.json", '{"settings": {"env": "releq_env:ReLeQ-Digits-v0", "env_kwargs": {"x": 1}}}', "argument 'x'"),
     ],
 )
 def test_a_damaged_run_is_one_line(tmp_path: Path, name: str, content: str | None, message: str) -> None:
