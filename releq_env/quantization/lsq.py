@@ -17,6 +17,21 @@ def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
     return LSQ(weight, bits) if bits > 1 else BinaryLSQ(weight, bits)
 
 
+def published_steps(rows: Tensor, n: Tensor | int) -> Tensor:
+    """Return `2 mean|w| / sqrt(n)` a channel, shape `(..., n_channels)` (Esser et al., section 2.1).
+
+    Args:
+        rows: Weights, shape `(..., n_channels, weights per channel)`.
+        n: The largest code: one for all, or a candidate's each, floats of shape `(K, 1)`.
+    """
+    return 2.0 * living(rows.abs().mean(dim=-1)) / n**0.5
+
+
+def living(values: Tensor) -> Tensor:
+    """Return values a channel, the layer's mean where there is a zero: a channel's step could only stay zero."""
+    return torch.where(values > 0.0, values, values.mean(dim=-1, keepdim=True))
+
+
 class LSQ(WeightQuantizer):
     """Codes `-n .. n` times a learned step, 2 to 8 bits, with `n = 2**(bits-1) - 1`.
 
@@ -33,6 +48,7 @@ class LSQ(WeightQuantizer):
     start: Tensor
     own_rate = OWN_RATE
     slower = True
+    starting_steps = staticmethod(published_steps)
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits)
@@ -41,11 +57,6 @@ class LSQ(WeightQuantizer):
         self.register_buffer("start", self.starting_steps(rows, self.n))
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         self.gradient_scale = (rows.shape[1] * self.n) ** -0.5
-
-    @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-        """Return the steps before training, see `published_steps`."""
-        return published_steps(rows, n)
 
     @property
     def step(self) -> Tensor:
@@ -93,6 +104,7 @@ class StackedLSQ(nn.Module):
 
     own_rate = OWN_RATE
     slower = True
+    starting_steps = staticmethod(published_steps)
     start: Tensor
     n: Tensor
     gradient_scale: Tensor
@@ -111,11 +123,6 @@ class StackedLSQ(nn.Module):
         self.register_buffer("n", per_candidate(ranges, stack))
         self.register_buffer("binary", torch.tensor([b == 1 for b in bits], device=stack.device))
         self._any_binary = 1 in bits
-
-    @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-        """Return the steps before training, see `published_steps`."""
-        return published_steps(rows, n)
 
     @property
     def step(self) -> Tensor:
@@ -199,21 +206,6 @@ class _LearnedSteps(torch.autograd.Function):
         if binary is not None:
             grad_step = grad_step.masked_fill(binary.unsqueeze(1), 0.0)  # not times 0: it may be infinite
         return inside.mul_(grad), grad_step, None, None, None
-
-
-def published_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-    """Return `2 mean|w| / sqrt(n)` a channel, shape `(..., n_channels)` (Esser et al., section 2.1).
-
-    Args:
-        rows: Weights, shape `(..., n_channels, weights per channel)`.
-        n: The largest code: one for all, or a candidate's each, floats of shape `(K, 1)`.
-    """
-    return 2.0 * living(rows.abs().mean(dim=-1)) / n**0.5
-
-
-def living(values: Tensor) -> Tensor:
-    """Return values a channel, the layer's mean where there is a zero: a channel's step could only stay zero."""
-    return torch.where(values > 0.0, values, values.mean(dim=-1, keepdim=True))
 
 
 def _mean_magnitude(weight: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """`lsq` with steps that start where rounding changes the weights least.
 
 The published start, `2 mean|w| / sqrt(n)`, is larger than the step of least squared error for the weights of a trained
-layer: on a bell curve at 4 bits with twice the error, at 8 bits with some 30 times, as with 5 bits. Training has to
-shrink it, and a short one has not the time. That a start of least error is better is known of activations (Bhalgat et
-al. 2020, LSQ+, arXiv 2004.09576).
+layer: on a bell curve at 4 bits with twice the error, at 8 bits with more than 20 times. Training has to shrink it, and
+a short one has not the time. That a start of least error is better is known of activations (Bhalgat et al. 2020, LSQ+,
+arXiv 2004.09576).
 """
 
 from typing import Any
@@ -16,29 +16,6 @@ from releq_env.quantization.lsq import LSQ, BinaryLSQ, StackedLSQ, living
 
 _SHARES = tuple(0.85**k for k in range(17))  # of the largest weight, 1 to 0.07: where the range may end
 _REFINED = 2  # times codes and steps are fitted to each other
-
-
-def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
-    """Return the quantizer `lsq_mse` of a weight, shape `(n, ...)`, and a bitwidth, 1 to 8."""
-    return LeastErrorLSQ(weight, bits) if bits > 1 else BinaryLSQ(weight, bits)
-
-
-class LeastErrorLSQ(LSQ):
-    """`LSQ` but for its start."""
-
-    @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-        """Return the steps before training, see `least_error_steps`."""
-        return least_error_steps(rows, n)
-
-
-class StackedLeastErrorLSQ(StackedLSQ):
-    """`StackedLSQ` but for its start."""
-
-    @staticmethod
-    def starting_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-        """Return the steps before training, see `least_error_steps`."""
-        return least_error_steps(rows, n)
 
 
 def least_error_steps(rows: Tensor, n: Tensor | int) -> Tensor:
@@ -70,3 +47,20 @@ def _fitted(rows: Tensor, step: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor
     product, square = torch.linalg.vecdot(codes, rows), torch.linalg.vecdot(codes, codes)
     fitted = product / square
     return fitted, fitted * product
+
+
+def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
+    """Return the quantizer `lsq_mse` of a weight, shape `(n, ...)`, and a bitwidth, 1 to 8."""
+    return LeastErrorLSQ(weight, bits) if bits > 1 else BinaryLSQ(weight, bits)
+
+
+class LeastErrorLSQ(LSQ):
+    """`LSQ` but for its start."""
+
+    starting_steps = staticmethod(least_error_steps)
+
+
+class StackedLeastErrorLSQ(StackedLSQ):
+    """`StackedLSQ` but for its start."""
+
+    starting_steps = staticmethod(least_error_steps)

@@ -300,7 +300,10 @@ def test_the_start_of_lsq_mse_has_the_least_error(bits: int, kind: str) -> None:
     largest = weight.flatten(1).abs().amax(1)
     best = np.min([squared_error(weight, largest * share / n, n) for share in np.geomspace(0.03, 1.2, 2000)], axis=0)
     assert (ours <= 1.2 * best).all()
-    assert ours.sum() < squared_error(weight, build("lsq", bits, weight).step.detach(), n).sum()
+    published = squared_error(weight, build("lsq", bits, weight).step.detach(), n).sum() / ours.sum()
+    assert published > 1.0
+    if kind == "bell" and bits in (4, 8):  # what is said of it in lsq_mse.py
+        assert (1.5 if bits == 4 else 20.0) < published < (3.0 if bits == 4 else 50.0)
 
 
 def test_one_bit_is_the_sign_times_the_mean() -> None:
