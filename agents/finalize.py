@@ -46,6 +46,8 @@ class Options:
     """With --task: the device."""
     precision: Annotated[str | None, optional("{auto,fp32,bf16}", "auto")] = None
     """With --task: type of activations and products while training."""
+    workers: Annotated[int | None, optional("N", "one a core, where that saves time")] = None
+    """How many processes share the retrainings."""
     dry_run: bool = False
     """Only say how long it would take."""
 
@@ -63,7 +65,7 @@ def finalize(options: Options) -> None:
     if options.dry_run:
         print(api.estimate(what, **arguments))
     else:
-        print(api.finalize(what, test=not options.validation_only, **arguments))
+        print(api.finalize(what, test=not options.validation_only, workers=options.workers, **arguments))
 
 
 def _arguments(options: Options) -> tuple[Any, dict[str, Any]]:

@@ -32,6 +32,7 @@ def finalize(
     data_root: str | os.PathLike[str] | None = None,
     device: str | None = None,
     precision: str | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> FinalResult:
     """Retrain an assignment for long, with several seeds, and measure what it loses.
@@ -63,6 +64,8 @@ def finalize(
         data_root: With a task only; see `releq_env.paths.data_folder`.
         device: With a task only; default `"cpu"`.
         precision: With a task only; default `"auto"`.
+        workers: How many processes share the retrainings, of seeds and of the control, with one thread each.
+            Default: one a core where that saves time. The result does not depend on it.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -71,8 +74,10 @@ def finalize(
     subject = understood(
         what, bitwidths, test_data, quantizer=quantizer, data_root=data_root, device=device, precision=precision
     )
+    if workers is not None:
+        check_whole("workers", workers, 1, ", or None for one a core")
     job = Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher)
-    return job.run(test, progress)
+    return job.run(test, progress, workers)
 
 
 def estimate(
@@ -87,13 +92,13 @@ def estimate(
 ) -> str:
     """Return in words how long `finalize` would take here: a few steps are timed, and nothing is written.
 
-    The arguments are those of `finalize`; `test` and `progress` change nothing.
+    The arguments are those of `finalize`; `test`, `workers` and `progress` change nothing.
 
     Raises:
         ReLeQError: As there.
     """
     teacher = arguments.pop("teacher", None)
-    for without_meaning in ("test", "progress"):
+    for without_meaning in ("test", "workers", "progress"):
         arguments.pop(without_meaning, None)
     subject = understood(what, bitwidths, **arguments)
     return Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher).estimate()

@@ -1,33 +1,39 @@
 """One assignment's finalization, from the checks to the result."""
 
 import functools
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from releq_env.cost.size import size
+from releq_env.devices import cores
 from releq_env.errors import ReLeQError, short
 from releq_env.export import About, load_packed, packed_size, save_packed
 from releq_env.export.folder import ASSIGNMENT, PACKED, assignment
 from releq_env.finalizing.control import Control, ControlRuns
 from releq_env.finalizing.folder import FinalFolder, sha256
 from releq_env.finalizing.held_out import Network, accuracy, read_test
+from releq_env.finalizing.helpers import Share, helped
 from releq_env.finalizing.progress import Progress, counted, expected
 from releq_env.finalizing.result import FinalResult
 from releq_env.finalizing.sharing import Piece, make_all
 from releq_env.finalizing.subject import Subject
 from releq_env.paths import cache_folder
 from releq_env.quantization import with_scales
+from releq_env.retraining.data import Data
 from releq_env.retraining.final import DivergedError, FinalRetraining
 from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe, final_recipe
 from releq_env.tasks.own_data import OwnData
 from releq_env.tasks.own_reading import is_ids
 
+_PAYS = 20.0  # seconds that other processes have to save; to start one takes 3 to 8
 _MARKED = ", and cache_key= that stands for loss and metric: without it only the process that began can go on"
 
 
@@ -68,6 +74,8 @@ class Job:
             known = self._engine.fingerprint is not None
             kept_in = (cache_folder() if known else self._folder.path) / "controls"
         self._controls = ControlRuns(self._final, kept_in)
+        # Test data are this process's alone.
+        self._again = (replace(subject, test=None), seeds, self._recipe, self._folder.path, kept_in, teacher)
         self._about = About(
             self._task.name if TASKS.get(self._task.name) is self._task else None,
             self._engine.pretrained.input_shape,
@@ -75,8 +83,17 @@ class Job:
         )
         self._assignment = self._check_packable()
 
-    def run(self, test: bool, progress: bool) -> FinalResult:
-        """Train what is not finished, measure and write the result."""
+    def run(self, test: bool, progress: bool, workers: int | None = None) -> FinalResult:
+        """Train what is not finished, measure and write the result.
+
+        Args:
+            test: Whether to read test data.
+            progress: Whether to show a progress bar.
+            workers: How many processes train; `None`: one a core, where that is faster.
+
+        Raises:
+            ReLeQError: If retraining diverges, something cannot be read or written, or no process can help.
+        """
         asked = self._final.asked(self._subject.bitwidths, self._recipe.learning_rate, 0)
         del asked["seed"]
         self._folder.begin(asked, _MARKED if self._task.identity(self._engine.data_root) is None else "")
@@ -85,10 +102,35 @@ class Job:
             pieces = self._pieces(bar)
             if pieces:
                 self._final.ask_teacher(bar.over_ways)
-            bar.expect(sum(piece.epochs for piece in pieces))
-            make_all(pieces, bar)
+            processes = self._processes(pieces, workers)
+            bar.expect(sum(piece.epochs for piece in pieces), processes)
+            with helped(processes - 1, self._engine, _share, self._again, bar, workers is not None):
+                make_all(pieces, bar)
         with self._folder.locked("result"):
             return self._result(self._controls.chosen(self._validation), test)
+
+    def share(self, progress: Progress) -> None:
+        """Train what is not finished and nobody is at."""
+        make_all(self._pieces(progress), progress, wait=False)
+
+    def _processes(self, pieces: list[Piece], workers: int | None) -> int:
+        """Return how many processes train, this one among them."""
+        most = min(len(pieces), workers or cores())
+        if most < 2:
+            return 1
+        if self._engine.fingerprint is None:
+            if workers is None:
+                return 1
+            raise ReLeQError(
+                f"workers={workers} needs a loss, a metric and data that another process can tell from others; give "
+                "functions of a module, cache_key= for the data, or workers=1"
+            )
+        if workers is not None:
+            return most
+        if self._engine.device.type != "cpu" or multiprocessing.current_process().daemon:
+            return 1  # a device is busy with one, and a daemon may have no children
+        seconds = self._final.seconds_an_epoch(self._subject.bitwidths) * sum(piece.epochs for piece in pieces)
+        return most if seconds * (1 - 1 / most) > _PAYS else 1
 
     def estimate(self) -> str:
         """Return in words how long `run` would take."""
@@ -228,6 +270,19 @@ class Job:
             save_packed(network.cpu(), Path(folder) / PACKED, self._about)
             load_packed(Path(folder) / PACKED, self._engine.pretrained.network)
         return assignment(network)
+
+
+def _share(data: Data | None, subject: Subject, *arguments: Any) -> Share:
+    """Return what does a share of a job in another process.
+
+    Args:
+        data: In memory that is shared; `None` has it load its own.
+        subject: Of the job.
+        arguments: The other ones of `Job`.
+    """
+    if data is not None:
+        subject.engine.adopt(data)
+    return Job(subject, *arguments).share
 
 
 def _name(seed: int) -> str:

@@ -1,6 +1,8 @@
 """How far the retrainings of an assignment are, and how long they will take."""
 
 import sys
+import threading
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
@@ -13,17 +15,23 @@ class Progress:
     Args:
         label: What is finalized.
         shown: Whether to show anything.
+
+    Attributes:
+        left: How many epochs are to come.
     """
 
     def __init__(self, label: str, shown: bool) -> None:
         self._label, self._shown = label, shown
-        self._left = 0
+        self.left = 0
         self._said = False
+        self._processes = 1
+        self._elsewhere: Counter[str] = Counter()  # epochs of other processes, by what they retrain
+        self._lock = threading.RLock()  # others are heard in a thread
         self._bar: tqdm[Any] = tqdm(disable=True)
 
-    def expect(self, epochs: int) -> None:
-        """Begin, with so many epochs to come, of all retrainings."""
-        self._left = epochs
+    def expect(self, epochs: int, processes: int = 1) -> None:
+        """Begin, with so many epochs to come, of all retrainings, which so many processes share."""
+        self.left, self._processes = epochs, processes
         shown = self._shown and epochs > 0
         self._bar = tqdm(total=epochs, desc=self._label, unit="epoch", disable=not shown, smoothing=0.05)
 
@@ -37,6 +45,8 @@ class Progress:
 
     def begin(self, what: str) -> None:
         """Say which retraining is under way."""
+        with self._lock:
+            self.leave_out(-self._elsewhere.pop(what, 0))  # of one who died over it: they will be told again
         self._bar.set_description(f"{self._label}, {what}")
 
     def epoch_done(self, row: list[float], new: bool) -> None:
@@ -47,12 +57,30 @@ class Progress:
             new: Whether it was trained now, not found on disk.
         """
         loss, accuracy, seconds = row
-        self._left -= 1
-        self._bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}", refresh=False)
-        self._bar.update()
-        if new and self._shown and not self._said:
-            self._said = True
-            tqdm.write(expected(self._label, seconds, self._left), file=sys.stderr)
+        with self._lock:
+            self.left -= 1
+            self._bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}", refresh=False)
+            self._bar.update()
+            if new and self._shown and not self._said:
+                self._said = True
+                tqdm.write(expected(self._label, seconds, self.left, self._processes), file=sys.stderr)
+
+    def heard(self, what: str, row: list[float], new: bool) -> None:
+        """Count an epoch of another process.
+
+        Args:
+            what: It retrains.
+            row: See `epoch_done`.
+            new: See there.
+        """
+        with self._lock:
+            self._elsewhere[what] += 1
+            self.epoch_done(row, new)
+
+    def done_elsewhere(self, what: str, epochs: int) -> None:
+        """Say that another process has done a retraining of so many epochs, whether it told of them or not."""
+        with self._lock:
+            self.leave_out(epochs - self._elsewhere[what])
 
     def over_ways(self, ways: range) -> "tqdm[int]":
         """Show how far the teacher is, which is asked about every way in which inputs are augmented."""
@@ -61,21 +89,23 @@ class Progress:
         return tqdm(ways, desc=label, unit="pass", disable=not shown, leave=False)
 
     def leave_out(self, epochs: int) -> None:
-        """Say that so many epochs will not be trained."""
-        self._left -= epochs
+        """Say that so many epochs will not be counted."""
+        self.left -= epochs
         self._bar.total = (self._bar.total or 0) - epochs
         self._bar.refresh()
 
 
-def expected(label: str, seconds: float, epochs: int) -> str:
+def expected(label: str, seconds: float, epochs: int, processes: int = 1) -> str:
     """Return in words how long so many epochs take.
 
     Args:
         label: Of what.
         seconds: An epoch.
         epochs: How many are to come.
+        processes: That share them.
     """
-    return f"{label}: an epoch takes {seconds:.1f} s, {epochs} are to come: about {duration(seconds * epochs)}"
+    shared = "" if processes == 1 else f" of one core, shared by {processes} processes"
+    return f"{label}: an epoch takes {seconds:.1f} s, {epochs} are to come: about {duration(seconds * epochs)}{shared}"
 
 
 def counted(number: int, what: str) -> str:

@@ -32,12 +32,13 @@ class Piece(NamedTuple):
         return self.folder.row(self.name) is not None
 
 
-def make_all(pieces: Iterable[Piece], progress: Progress) -> None:
+def make_all(pieces: Iterable[Piece], progress: Progress, wait: bool = True) -> None:
     """Do what is not done, and wait for what another process does; where that is killed, go on with it.
 
     Args:
         pieces: Unfinished when the progress was begun.
         progress: Told which one is under way, and what others have done.
+        wait: Whether to wait; if not, what others do is theirs.
     """
     elsewhere = []
     for piece in pieces:
@@ -45,7 +46,7 @@ def make_all(pieces: Iterable[Piece], progress: Progress) -> None:
             _make(piece, progress, wait=False)
         except Timeout:
             elsewhere.append(piece)
-    for piece in elsewhere:
+    for piece in elsewhere if wait else ():
         progress.begin(f"waiting for {piece.said} of another process")
         _make(piece, progress, wait=True)
 
@@ -53,7 +54,7 @@ def make_all(pieces: Iterable[Piece], progress: Progress) -> None:
 def _make(piece: Piece, progress: Progress, wait: bool) -> None:
     with piece.folder.locked(piece.name, wait):
         if piece.finished:
-            progress.leave_out(piece.epochs)
+            progress.done_elsewhere(piece.said, piece.epochs)
         else:
             progress.begin(piece.said)
             piece.make()

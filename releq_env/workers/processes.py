@@ -101,7 +101,7 @@ class _Process(Worker):
         self._process = context.Process(
             target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name=_NAME
         )
-        with _sigint_blocked():  # until the process ignores it itself
+        with sigint_blocked():  # until the process ignores it itself
             self._process.start()
         theirs.close()  # so that the connection ends with the process
 
@@ -146,7 +146,8 @@ class _Process(Worker):
 
 
 @contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
+def sigint_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from a process that is started, as long as that does not ignore it itself."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
