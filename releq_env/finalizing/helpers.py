@@ -107,13 +107,14 @@ class _Helper:
 
 def _listen(connections: list[Connection], progress: Progress) -> None:
     """Pass on what helpers say, until all have ended."""
-    open_ones: list[Any] = list(connections)
-    while open_ones:
-        for connection in wait(open_ones):
+    speaking = list(connections)
+    while speaking:
+        ready = wait(speaking)
+        for connection in [each for each in speaking if each in ready]:
             try:
-                progress.heard(*connection.recv())  # type: ignore[union-attr]  # they are connections
+                progress.heard(*connection.recv())
             except (EOFError, OSError):
-                open_ones.remove(connection)
+                speaking.remove(connection)
 
 
 def _help(data: Data | None, make: MakeShare, arguments: tuple[Any, ...], connection: Connection) -> None:
