@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONSTRAINTS ?=
 
-.PHONY: demo test test-slow test-floor test-newest check format bench verify-tables reproduce weights clean
+.PHONY: demo test test-processes test-slow test-floor test-newest check format bench verify-tables reproduce weights clean
 
 demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
@@ -13,14 +13,17 @@ demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digi
 test: $(READY) ## the test suite, without downloads; files side by side in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-processes: $(READY) ## the tests that start programs and worker processes
+	$(BIN)/python -m pytest -m 'processes and not slow' -n 2 --dist loadfile
+
 test-slow: $(READY) ## the tests that take minutes or need the real data sets (RELEQ_DATA)
 	$(BIN)/python -m pytest -m slow
 
 test-floor: ## the suite with the oldest versions that pyproject.toml admits
-	$(MAKE) test VENV=.venv-floor CONSTRAINTS="--constraint tests/floors.txt"
+	$(MAKE) test test-processes VENV=.venv-floor CONSTRAINTS="--constraint tests/floors.txt"
 
 test-newest: ## the suite with the newest Python here, and the newest versions of everything (NEWEST=python3.14)
-	$(MAKE) test VENV=.venv-newest PYTHON=$(or $(NEWEST),python3.13) CONSTRAINTS="--upgrade --upgrade-strategy eager"
+	$(MAKE) test test-processes VENV=.venv-newest PYTHON=$(or $(NEWEST),python3.13) CONSTRAINTS="--upgrade --upgrade-strategy eager"
 
 check: $(READY) ## lint, format, types
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ def whole() -> dict[str, str]:
         "pooling and ReLU": HalvingMaxPoolReLU()(images),
     }
     names = {name: part for part, output in outputs.items() for name in own_functions(output)}
-    return names | {"Optimizer.step#Adam.step": "optimizer"}
+    return names | {"aten::_fused_adam_": "optimizer"}
 
 
 def own_functions(output: Tensor) -> list[str]:

@@ -35,6 +35,12 @@ settings.register_profile("releq", deadline=None, derandomize=True, database=Non
 settings.load_profile("releq")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that run a program of their own."""
+    if "python" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.processes)
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache and a data folder of the test's own, both empty."""

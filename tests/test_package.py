@@ -79,6 +79,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.processes
 def test_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"releq_env", f"releq_env-{releq_env.__version__}.dist-info"}
@@ -92,6 +93,7 @@ def test_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     assert modules <= set(names)
 
 
+@pytest.mark.processes
 def test_wheel_works_on_its_own(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "elsewhere").mkdir()

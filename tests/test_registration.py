@@ -232,6 +232,7 @@ def test_the_documentation_has_gymnasiums_sections() -> None:
     ]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("start_method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_subprocesses(start_method: str, tmp_path: Any) -> None:
     kwargs = {"retrain_images": 64, "cache": str(tmp_path / "cache.sqlite")}

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_env.errors import ReLeQError
 from releq_env.retraining import final_checkpoint
+from releq_env.retraining.adam import Adam
 from releq_env.retraining.batch_norm import calibration_batches, recalibrate
 from releq_env.retraining.data import Data, channels_last
 from releq_env.retraining.rates import parameter_groups
@@ -154,7 +155,7 @@ class Run:
                 for rests in (True, False)
                 if (found := [p for p in group["params"] if (id(p) in quantized) == rests])
             ]
-        self._optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
+        self._optimizer = Adam(groups)
         self._rates = [group["lr"] for group in groups]
         self._resting = [0.0 if id(group["params"][0]) in quantized else group["lr"] for group in groups]
 

@@ -17,6 +17,7 @@ from releq_env.devices import instruction_set, resolve_device, resolve_precision
 from releq_env.errors import ReLeQError, check_choice, check_whole
 from releq_env.quantization import QUANTIZERS, Quantizer, quantize
 from releq_env.quantization.layers import QUANTIZABLE
+from releq_env.retraining.adam import Adam
 from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
 from releq_env.retraining.data import Data, channels_last, resident
 from releq_env.retraining.distillation import Loss, Teacher, distilled_loss
@@ -238,7 +239,7 @@ class ShortRetraining:
             retrain_seed: Seeds their order.
             slowed: Parameters whose elements learn at rates of their own, with what their group's is multiplied by.
         """
-        optimizer = torch.optim.Adam(groups, fused=True)
+        optimizer = Adam(groups)
         rates = [group["lr"] for group in optimizer.param_groups]
         batches = self.batches(len(data.targets), retrain_seed)
         taught = self.taught(data, batches, retrain_seed)

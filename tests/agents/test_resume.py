@@ -97,6 +97,7 @@ def text(path: Path) -> str | None:
     return path.read_text() if path.exists() else None
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("algo", "kills"),
     [("ppo", 1), *(pytest.param(algo, 10, marks=pytest.mark.slow) for algo in ALGORITHMS)],
@@ -135,6 +136,7 @@ def test_killed_at_any_moment_ends_like_an_uninterrupted_run(
     assert len(begun) <= len(set(begun)) + kills  # a kill loses at most the evaluation under way
 
 
+@pytest.mark.processes
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with running(tmp_path, "--algo", "random", "--log-dir", str(run), *arguments("logged")) as process:

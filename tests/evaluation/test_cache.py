@@ -288,6 +288,7 @@ def start(code: str, *args: object) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.processes
 def test_four_processes_with_overlapping_keys_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     code = """
@@ -342,6 +343,7 @@ def test_threads_share_a_cache(tmp_path: Path) -> None:
     assert len(cache) == 50
 
 
+@pytest.mark.processes
 def test_a_second_cache_in_the_process_does_not_cost_the_first_its_rows(tmp_path: Path) -> None:
     # SQLite's locks are the process's: whoever opens and closes the file beside SQLite drops them all.
     path = tmp_path / "evaluations.sqlite"

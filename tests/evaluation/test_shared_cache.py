@@ -121,6 +121,7 @@ def test_what_another_run_finishes_meanwhile_is_not_paid_for(tmp_path: Path) -> 
     assert told.told == [((2, 4), True), ((4, 2), False), ((8, 8), False), ((3, 3), True)]
 
 
+@pytest.mark.processes
 def test_nor_by_workers(tmp_path: Path) -> None:
     evaluator, other = digits(tmp_path / "cache.sqlite", workers=2), digits(tmp_path / "cache.sqlite")
     evaluator.listener = Told(other, ALL)

@@ -27,6 +27,7 @@ def run(name: str, cwd: Path, *options: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_a_network_of_ones_own_in_short(tmp_path: Path) -> None:
     printed = run("own_network.py", tmp_path, "--quick")
     folder = tmp_path / "runs" / "own_network"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 BEFORE = """
@@ -18,6 +20,7 @@ labels, validation_labels = (model(each).argmax(1) for each in (images, validati
 """
 
 
+@pytest.mark.processes
 def test_from_a_network_to_a_file(tmp_path: Path) -> None:
     (lines,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(lines.splitlines()) <= 10

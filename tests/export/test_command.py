@@ -150,6 +150,7 @@ def test_formats_of_others(own: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "this needs nowhere, which is not installed; pip install 'releq_env[export]'" in said
 
 
+@pytest.mark.processes
 def test_as_a_program(folder: Path) -> None:
     command = [sys.executable, "-m", "releq_env.export", str(folder), "--check", "none"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

@@ -212,6 +212,7 @@ def test_it_diverges_in_one_line(run: Callable[..., Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.processes
 def test_a_kill_at_any_moment_loses_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
     """One child after another is killed as soon as it has written one file more, and the next one goes on."""
     whole = run(folder=tmp_path / "whole", controls=tmp_path / "whole-controls")
@@ -447,6 +448,7 @@ def test_a_file_that_was_damaged_is_refused_or_made_again(run: Callable[..., Any
         run(test=False)
 
 
+@pytest.mark.processes
 def test_two_processes_share_the_work(run: Callable[..., Any], tmp_path: Path) -> None:
     whole = run(folder=tmp_path / "whole", controls=tmp_path / "whole-controls", seeds=(0, 1, 2, 3))
     children = []

@@ -46,6 +46,7 @@ def _once(there: Callable[[], object], then: Callable[[], None]) -> Callable[...
     return waiting
 
 
+@pytest.mark.processes
 def test_a_helper_does_what_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = _run("alone", 1)
     trainings = Trainings(monkeypatch)
@@ -57,6 +58,7 @@ def test_a_helper_does_what_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> Non
         assert Path("alone", name).read_bytes() == Path("helped", name).read_bytes()
 
 
+@pytest.mark.processes
 def test_what_a_killed_helper_leaves_behind_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = _run("alone", 1, epochs=300)
 

@@ -113,6 +113,7 @@ def test_forked_environments_that_gymnasium_makes(tmp_path: Path) -> None:
     assert run(tmp_path, FRESH) == ["True"]
 
 
+@pytest.mark.processes
 def test_forked_environments_after_torch_was_used_with_several_threads(tmp_path: Path) -> None:
     assert run(tmp_path, AFTER_USE) == ["True", "True"]
 

@@ -3,9 +3,10 @@
 import dataclasses
 
 import pytest
-import torch
 
 from releq_env.quantization import QUANTIZERS
+from releq_env.retraining import short
+from releq_env.retraining.adam import Adam
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import TASKS, load_pretrained
 
@@ -15,12 +16,12 @@ from releq_env.tasks import TASKS, load_pretrained
 def test_learning_rate_falls_to_just_above_zero(images: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
-    class Spy(torch.optim.Adam):
-        def step(self, closure: object = None) -> None:  # type: ignore[override]
+    class Spy(Adam):
+        def step(self) -> None:
             rates.append(self.param_groups[0]["lr"])
             super().step()
 
-    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    monkeypatch.setattr(short, "Adam", Spy)
     task = TASKS["digits"]
     task = dataclasses.replace(task, retraining=dataclasses.replace(task.retraining, batch_size=batch_size))
     ShortRetraining(task, load_pretrained(task), retrain_images=images).measure((2, 2, 2, 2))

@@ -284,6 +284,7 @@ print(len(found.evaluations))
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("moments", [(7,), pytest.param(range(1, 21, 2), marks=pytest.mark.slow)], ids=["one", "ten"])
 def test_kill_9_loses_what_is_under_way_at_most(moments: Sequence[int], tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "run"

@@ -208,6 +208,7 @@ def test_one_process_a_file(tmp_path: Path) -> None:
         build.main(options(tmp_path / "table.npz"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_and_gone_on_with(tmp_path: Path, sent: signal.Signals) -> None:
     path = tmp_path / "table.npz"

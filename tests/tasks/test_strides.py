@@ -67,6 +67,7 @@ def test_other_layers_stay_as_they_are(layer: nn.Conv2d) -> None:
     assert not layer._forward_pre_hooks
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_network_with_such_layers_trains_to_the_end(channels: int) -> None:
     run = subprocess.run(

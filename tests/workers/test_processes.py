@@ -32,6 +32,7 @@ from releq_env.workers.waiting import Waiting
 from tests.conftest import ROOT
 from tests.fakes import random_dataset
 
+pytestmark = pytest.mark.processes
 ASSIGNMENTS = [(1, 1, 1, 1), (2, 2, 2, 2), (1, 2, 1, 2), (8, 1, 8, 1)]
 
 

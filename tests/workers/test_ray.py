@@ -37,7 +37,7 @@ def alone(assignments: list[tuple[int, ...]], retrain_images: int = 64) -> list[
 
 
 # On a machine with much else to do actors take longer to start than they are given before this is said.
-pytestmark = pytest.mark.filterwarnings("ignore:waiting for a free")
+pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore:waiting for a free")]
 
 
 @pytest.fixture(scope="module")
