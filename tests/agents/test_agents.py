@@ -23,6 +23,8 @@ from releq_env.searchers import SEARCHERS
 from tests.agents import problems
 from tests.agents.problems import arguments, optimum
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -178,7 +180,7 @@ def test_another_of_the_family_is_one_line(
     options = Options(algo="another", timesteps=256, n_envs=2, log_dir=tmp_path / "run", hyperparams=hyperparams)
     options.env, options.env_kwargs = problems.ENV, ["problem=tests.agents.problems:bounded"]
     folder = train(options)
-    assert (folder.path / "probabilities.png").exists() == ("n_steps=8" in hyperparams)
+    assert (folder.path / "probabilities.csv").exists() == ("n_steps=8" in hyperparams)
     assert all(row["state_of_quantization"] <= 0.4 for row in folder.rows)
 
 

@@ -17,6 +17,8 @@ from tests.agents import problems
 from tests.agents.commands import rows
 from tests.agents.problems import arguments
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 class Clock:
     """Takes the place of the module `time` in the folder's."""

@@ -11,6 +11,8 @@ from releq_env import Problem, ReLeQError
 from releq_env.searchers import make_searcher, search_loop
 from tests.agents import problems
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 OFF: dict[str, dict[str, Any]] = {
     "all on": {},
     "model": {"model": False},

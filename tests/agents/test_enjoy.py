@@ -16,6 +16,8 @@ from agents.train import main as train
 from tests.agents.problems import arguments
 from tests.failing import one_line
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -10,6 +10,8 @@ from releq_env.searchers import SEARCHERS
 from releq_env.testing.landscapes import Landscape, look_at
 from tests.agents import problems
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 LIMITS = {
     "recurrent_ppo": "the paper's learning rate of 0.0001 moves a policy little in 500 episodes",
     "sac": "its policy is kept random for as long as its entropy's weight is still learned",

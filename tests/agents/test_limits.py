@@ -17,6 +17,8 @@ from tests.agents import problems
 from tests.agents.commands import error, rows
 from tests.agents.problems import arguments
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:

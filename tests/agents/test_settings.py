@@ -16,6 +16,8 @@ from tests.agents import problems
 from tests.agents.commands import error, rows
 from tests.agents.problems import arguments
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def made_envs(n_envs: int) -> ReLeQVecEnv:
     env = ReLeQEnv(problems.four_layers())
