@@ -63,7 +63,7 @@ def finalize(options: Options) -> None:
     from releq_env.finalizing import api
 
     if options.dry_run:
-        print(api.estimate(what, **arguments))
+        print(api.estimate(what, workers=options.workers, **arguments))
     else:
         print(api.finalize(what, test=not options.validation_only, workers=options.workers, **arguments))
 

@@ -62,6 +62,7 @@ def retrain(job: Job, plan: Plan, folder: Path) -> Retrained:
         recipe=recipe(problem, plan),
         test_data=test_data(plan),
         folder=folder / f"{problem.name}-{weights}-{plan.images}x{plan.epochs}" / bitwidths.replace(" ", "-"),
+        workers=1,  # several are retrained at once
         progress=False,
     )
     return Retrained(

@@ -65,17 +65,17 @@ def finalize(
         device: With a task only; default `"cpu"`.
         precision: With a task only; default `"auto"`.
         workers: How many processes share the retrainings, of seeds and of the control, with one thread each.
-            Default: one a core where that saves time. The result does not depend on it.
+            Default: one a core where that saves time, on a GPU one. The result does not depend on it. A script
+            that calls this does so under `if __name__ == "__main__":`, since other processes import it.
         progress: Whether to show a progress bar.
 
     Raises:
         ReLeQError: In one line, if something is not accepted, data are missing, or retraining diverges.
     """
+    _check_workers(workers)
     subject = understood(
         what, bitwidths, test_data, quantizer=quantizer, data_root=data_root, device=device, precision=precision
     )
-    if workers is not None:
-        check_whole("workers", workers, 1, ", or None for one a core")
     job = Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher)
     return job.run(test, progress, workers)
 
@@ -88,20 +88,27 @@ def estimate(
     recipe: FinalRecipe | None = None,
     folder: str | os.PathLike[str] | None = None,
     controls: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
     **arguments: Any,
 ) -> str:
     """Return in words how long `finalize` would take here: a few steps are timed, and nothing is written.
 
-    The arguments are those of `finalize`; `test`, `workers` and `progress` change nothing.
+    The arguments are those of `finalize`; `test` and `progress` change nothing.
 
     Raises:
         ReLeQError: As there.
     """
     teacher = arguments.pop("teacher", None)
-    for without_meaning in ("test", "workers", "progress"):
+    for without_meaning in ("test", "progress"):
         arguments.pop(without_meaning, None)
+    _check_workers(workers)
     subject = understood(what, bitwidths, **arguments)
-    return Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher).estimate()
+    return Job(subject, _checked_seeds(seeds), recipe, folder, controls, teacher).estimate(workers)
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None:
+        check_whole("workers", workers, 1, ", or None for one a core")
 
 
 def _checked_seeds(seeds: Any) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from releq_env.finalizing.folder import FinalFolder
 from releq_env.finalizing.held_out import accuracy
-from releq_env.finalizing.progress import Progress
+from releq_env.finalizing.progress import Listener
 from releq_env.finalizing.sharing import Piece
 from releq_env.retraining.final import DivergedError, FinalRetraining, digest
 from releq_env.tasks import Examples
@@ -77,7 +77,7 @@ class ControlRuns:
         """
         self.folder.begin(self.asked)
 
-    def pieces(self, validation: Callable[[], Examples], progress: Progress) -> list[Piece]:
+    def pieces(self, validation: Callable[[], Examples], progress: Listener) -> list[Piece]:
         """Return the retrainings that are not finished.
 
         Args:
@@ -99,7 +99,7 @@ class ControlRuns:
         with self.folder.locked("control"):
             return self._best(validation)
 
-    def _retrain(self, rate: float, validation: Callable[[], Examples], progress: Progress) -> None:
+    def _retrain(self, rate: float, validation: Callable[[], Examples], progress: Listener) -> None:
         name = _name(rate)
         checkpoint = self.folder.path / f"{name}.checkpoint.safetensors"
         try:

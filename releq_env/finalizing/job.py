@@ -1,7 +1,7 @@
 """One assignment's finalization, from the checks to the result."""
 
+import copy
 import functools
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from releq_env.export.folder import ASSIGNMENT, PACKED, assignment
 from releq_env.finalizing.control import Control, ControlRuns
 from releq_env.finalizing.folder import FinalFolder, sha256
 from releq_env.finalizing.held_out import Network, accuracy, read_test
-from releq_env.finalizing.helpers import Share, helped
-from releq_env.finalizing.progress import Progress, counted, expected
+from releq_env.finalizing.helpers import check_workers, helped
+from releq_env.finalizing.progress import Listener, Progress, counted, expected
 from releq_env.finalizing.result import FinalResult
 from releq_env.finalizing.sharing import Piece, make_all
 from releq_env.finalizing.subject import Subject
@@ -32,6 +32,7 @@ from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe, final_recipe
 from releq_env.tasks.own_data import OwnData
 from releq_env.tasks.own_reading import is_ids
+from releq_env.workers.processes import refuse_in_worker
 
 _PAYS = 20.0  # seconds that other processes have to save; to start one takes 3 to 8
 _MARKED = ", and cache_key= that stands for loss and metric: without it only the process that began can go on"
@@ -47,6 +48,7 @@ class Job:
         folder: `None` is the subject's.
         controls: Folder of all controls; `None`: in the cache folder, or in `folder`.
         teacher: See `FinalRetraining`.
+        about: What stands in the packed files; `None`: found out.
 
     Raises:
         ReLeQError: If the recipe is not accepted, data are missing, or the network cannot be packed.
@@ -60,6 +62,7 @@ class Job:
         folder: str | os.PathLike[str] | None,
         controls: str | os.PathLike[str] | None,
         teacher: nn.Module | None,
+        about: About | None = None,
     ) -> None:
         self._subject, self._seeds = subject, seeds
         self._engine, self._task = subject.engine, subject.engine.task
@@ -74,14 +77,13 @@ class Job:
             known = self._engine.fingerprint is not None
             kept_in = (cache_folder() if known else self._folder.path) / "controls"
         self._controls = ControlRuns(self._final, kept_in)
-        # Test data are this process's alone.
-        self._again = (replace(subject, test=None), seeds, self._recipe, self._folder.path, kept_in, teacher)
-        self._about = About(
+        self._about = about or About(
             self._task.name if TASKS.get(self._task.name) is self._task else None,
             self._engine.pretrained.input_shape,
             "int64" if is_ids(self._validation().inputs[:1]) else "float32",
         )
         self._assignment = self._check_packable()
+        self._sent = (_untested(subject), seeds, self._recipe, self._folder.path, kept_in, teacher, self._about)
 
     def run(self, test: bool, progress: bool, workers: int | None = None) -> FinalResult:
         """Train what is not finished, measure and write the result.
@@ -94,6 +96,8 @@ class Job:
         Raises:
             ReLeQError: If retraining diverges, something cannot be read or written, or no process can help.
         """
+        refuse_in_worker()
+        most = check_workers(workers, self._engine.fingerprint is not None)
         asked = self._final.asked(self._subject.bitwidths, self._recipe.learning_rate, 0)
         del asked["seed"]
         self._folder.begin(asked, _MARKED if self._task.identity(self._engine.data_root) is None else "")
@@ -102,38 +106,35 @@ class Job:
             pieces = self._pieces(bar)
             if pieces:
                 self._final.ask_teacher(bar.over_ways)
-            processes = self._processes(pieces, workers)
-            bar.expect(sum(piece.epochs for piece in pieces), processes)
-            with helped(processes - 1, self._engine, _share, self._again, bar, workers is not None):
+            more = self._processes(pieces, most) - 1
+            with helped(more, _share, self._engine.shared_data, self._sent, bar, workers is not None) as helpers:
+                bar.expect(sum(piece.epochs for piece in pieces), 1 + helpers)
                 make_all(pieces, bar)
         with self._folder.locked("result"):
             return self._result(self._controls.chosen(self._validation), test)
 
-    def share(self, progress: Progress) -> None:
+    def share(self, progress: Listener) -> None:
         """Train what is not finished and nobody is at."""
         make_all(self._pieces(progress), progress, wait=False)
 
-    def _processes(self, pieces: list[Piece], workers: int | None) -> int:
-        """Return how many processes train, this one among them."""
-        most = min(len(pieces), workers or cores())
-        if most < 2:
-            return 1
-        if self._engine.fingerprint is None:
-            if workers is None:
-                return 1
-            raise ReLeQError(
-                f"workers={workers} needs a loss, a metric and data that another process can tell from others; give "
-                "functions of a module, cache_key= for the data, or workers=1"
-            )
-        if workers is not None:
-            return most
-        if self._engine.device.type != "cpu" or multiprocessing.current_process().daemon:
-            return 1  # a device is busy with one, and a daemon may have no children
-        seconds = self._final.seconds_an_epoch(self._subject.bitwidths) * sum(piece.epochs for piece in pieces)
-        return most if seconds * (1 - 1 / most) > _PAYS else 1
+    def _processes(self, pieces: list[Piece], most: int | None) -> int:
+        """Return how many processes train, this one among them.
 
-    def estimate(self) -> str:
+        Args:
+            pieces: What is to be done.
+            most: How many may; `None`: one a core, where that saves time.
+        """
+        at_once = min(len(pieces), most or cores())
+        if most is not None or at_once < 2:
+            return max(at_once, 1)
+        if self._engine.device.type != "cpu":
+            return 1  # which one is enough for
+        seconds = self._final.seconds_an_epoch(self._subject.bitwidths) * sum(piece.epochs for piece in pieces)
+        return at_once if seconds * (1 - 1 / at_once) > _PAYS else 1
+
+    def estimate(self, workers: int | None = None) -> str:
         """Return in words how long `run` would take."""
+        most = check_workers(workers, self._engine.fingerprint is not None)
         pieces = self._pieces(Progress(self._subject.label, False))
         seeds = [piece for piece in pieces if piece.folder is self._folder]
         controls = len(pieces) - len(seeds)
@@ -143,9 +144,10 @@ class Job:
         seconds = sum(piece.epochs * (quantized if piece.folder is self._folder else whole) for piece in pieces)
         seconds += self._final.seconds_to_ask() if epochs else 0.0
         label = f"{self._subject.label}, {counted(len(seeds), 'seed')} and {counted(controls, 'control')}"
-        return expected(label, seconds / epochs if epochs else quantized, epochs)
+        processes = self._processes(pieces, most)
+        return expected(label, seconds / epochs if epochs else quantized, epochs, processes)
 
-    def _pieces(self, bar: Progress) -> list[Piece]:
+    def _pieces(self, bar: Listener) -> list[Piece]:
         """Return the retrainings that are not finished."""
         epochs = self._final.epochs
         seeds = [
@@ -154,7 +156,7 @@ class Job:
         ]
         return [piece for piece in seeds if not piece.finished] + self._controls.pieces(self._validation, bar)
 
-    def _retrain(self, seed: int, bar: Progress) -> None:
+    def _retrain(self, seed: int, bar: Listener) -> None:
         name = _name(seed)
         checkpoint = self._folder.path / f"{name}.checkpoint.safetensors"
         rate, bits = self._recipe.learning_rate, self._subject.bitwidths
@@ -272,17 +274,25 @@ class Job:
         return assignment(network)
 
 
-def _share(data: Data | None, subject: Subject, *arguments: Any) -> Share:
+def _share(data: Data | None, subject: Subject, *sent: Any) -> Callable[[Listener], None]:
     """Return what does a share of a job in another process.
 
     Args:
         data: In memory that is shared; `None` has it load its own.
         subject: Of the job.
-        arguments: The other ones of `Job`.
+        sent: The other arguments of `Job`.
     """
     if data is not None:
         subject.engine.adopt(data)
-    return Job(subject, *arguments).share
+    return Job(subject, *sent).share
+
+
+def _untested(subject: Subject) -> Subject:
+    """Return a subject without its test data: they are for the process that measures."""
+    engine, dataset = copy.copy(subject.engine), subject.engine.task.dataset
+    if isinstance(dataset, OwnData):
+        engine.task = replace(engine.task, dataset=replace(dataset, parts=(*dataset.parts[:2], None)))
+    return replace(subject, engine=engine, test=None)
 
 
 def _name(seed: int) -> str:

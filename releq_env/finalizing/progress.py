@@ -4,12 +4,30 @@ import sys
 import threading
 from collections import Counter
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
 
-class Progress:
+class Listener(Protocol):
+    """Is told how far the retrainings of a process are."""
+
+    def begin(self, what: str) -> None:
+        """Take notice of which one is under way."""
+
+    def epoch_done(self, row: list[float], new: bool) -> None:
+        """Count an epoch.
+
+        Args:
+            row: Its row of the history, see `Trained`.
+            new: Whether it was trained now, not found on disk.
+        """
+
+    def done_elsewhere(self, what: str, epochs: int) -> None:
+        """Take notice that another process has done a retraining of so many epochs, whether it told of them or not."""
+
+
+class Progress(Listener):
     """A progress bar over epochs, and one line that says what to expect once an epoch is over.
 
     Args:
@@ -44,18 +62,10 @@ class Progress:
         self._bar.close()
 
     def begin(self, what: str) -> None:
-        """Say which retraining is under way."""
-        with self._lock:
-            self.leave_out(-self._elsewhere.pop(what, 0))  # of one who died over it: they will be told again
+        self.begins(what)
         self._bar.set_description(f"{self._label}, {what}")
 
     def epoch_done(self, row: list[float], new: bool) -> None:
-        """Count an epoch.
-
-        Args:
-            row: Its row of the history, see `Trained`.
-            new: Whether it was trained now, not found on disk.
-        """
         loss, accuracy, seconds = row
         with self._lock:
             self.left -= 1
@@ -63,7 +73,12 @@ class Progress:
             self._bar.update()
             if new and self._shown and not self._said:
                 self._said = True
-                tqdm.write(expected(self._label, seconds, self.left, self._processes), file=sys.stderr)
+                self.say(expected(self._label, seconds, self.left, self._processes))
+
+    def begins(self, what: str) -> None:
+        """Take notice that any process begins with a retraining; another one may have died over it."""
+        with self._lock:
+            self.leave_out(-self._elsewhere.pop(what, 0))  # these are told again
 
     def heard(self, what: str, row: list[float], new: bool) -> None:
         """Count an epoch of another process.
@@ -78,9 +93,12 @@ class Progress:
             self.epoch_done(row, new)
 
     def done_elsewhere(self, what: str, epochs: int) -> None:
-        """Say that another process has done a retraining of so many epochs, whether it told of them or not."""
         with self._lock:
             self.leave_out(epochs - self._elsewhere[what])
+
+    def say(self, line: str) -> None:
+        """Say something beside the bar."""
+        tqdm.write(line, file=sys.stderr)
 
     def over_ways(self, ways: range) -> "tqdm[int]":
         """Show how far the teacher is, which is asked about every way in which inputs are augmented."""

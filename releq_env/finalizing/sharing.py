@@ -6,7 +6,7 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from releq_env.finalizing.folder import FinalFolder
-from releq_env.finalizing.progress import Progress
+from releq_env.finalizing.progress import Listener
 
 
 class Piece(NamedTuple):
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
         return self.folder.row(self.name) is not None
 
 
-def make_all(pieces: Iterable[Piece], progress: Progress, wait: bool = True) -> None:
+def make_all(pieces: Iterable[Piece], progress: Listener, wait: bool = True) -> None:
     """Do what is not done, and wait for what another process does; where that is killed, go on with it.
 
     Args:
@@ -51,7 +51,7 @@ def make_all(pieces: Iterable[Piece], progress: Progress, wait: bool = True) -> 
         _make(piece, progress, wait=True)
 
 
-def _make(piece: Piece, progress: Progress, wait: bool) -> None:
+def _make(piece: Piece, progress: Listener, wait: bool) -> None:
     with piece.folder.locked(piece.name, wait):
         if piece.finished:
             progress.done_elsewhere(piece.said, piece.epochs)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from releq_env.errors import ReLeQError
+
 
 class Adam:
     """Torch's fused Adam with its default settings (Kingma and Ba, 2015), to the last bit.
@@ -17,13 +19,16 @@ class Adam:
     Args:
         groups: Each with `params` and their learning rate `lr`.
 
+    Raises:
+        ReLeQError: At a step, if a gradient is sparse.
+
     Attributes:
         param_groups: The groups; `lr` may be changed between steps.
         state: By parameter `step` and the moments `exp_avg` and `exp_avg_sq`; nothing until it has had a gradient.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        self.param_groups = [dict(group) for group in groups]
+        self.param_groups = [{**group, "params": list(group["params"])} for group in groups]
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
     @torch.no_grad()
@@ -56,8 +61,10 @@ class Adam:
                 parameter.grad = None
 
     def _begun(self, parameter: Tensor) -> dict[str, Tensor]:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            raise ReLeQError("sparse gradients cannot be trained with; give the embedding sparse=False")
         state = self.state[parameter]
-        state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         for moment in ("exp_avg", "exp_avg_sq"):
             state[moment] = torch.zeros_like(parameter)  # in its layout
         return state

@@ -417,7 +417,8 @@ def _name(made_by: str | Callable[..., object]) -> str:
     if isinstance(made_by, functools.partial):
         return f"{_name(made_by.func)}{made_by.args}{sorted(made_by.keywords.items())}"
     named = made_by if hasattr(made_by, "__qualname__") else type(made_by)
-    return f"{named.__module__}:{named.__qualname__}"
+    module = "__main__" if named.__module__ == "__mp_main__" else named.__module__  # as workers call the script
+    return f"{module}:{named.__qualname__}"
 
 
 def _same(value: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from releq_env.files import replace_file
@@ -67,7 +67,7 @@ def outputs_by_way(
 def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
     """Return what a file has; `None` if there is none, or a damaged one."""
     try:
-        found: Tensor = load(path.read_bytes())[_OUTPUTS]
+        found: Tensor = load_file(path)[_OUTPUTS]  # mapped: processes share the memory
     except (OSError, SafetensorError, KeyError):
         return None
     return found if found.shape[:2] == shape else None

@@ -20,8 +20,10 @@ from releq_env.workers.waiting import Assignment, Measured, Waiting
 
 _START_SECONDS = 4.0  # until workers have imported torch and are warm; 3 to 5 where it was measured
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
-_NAME = "releq-worker"
-_UNGUARDED = 77  # exit status of a worker that, importing the script it belongs to, was to measure something
+WORKER = "releq-worker"
+"""What processes are called that this package starts."""
+UNGUARDED_STATUS = 77
+"""Exit status of one that, importing the script it belongs to, was to do what the script does."""
 
 
 class ProcessPool(WorkerPool["_Process"]):
@@ -37,8 +39,7 @@ class ProcessPool(WorkerPool["_Process"]):
         self._checked = False  # was the main module looked at?
 
     def measure(self, waiting: Waiting, retrain_seed: Seed) -> Generator[tuple[Assignment, Measured], None, None]:
-        if multiprocessing.current_process().name == _NAME:  # it imports the script it belongs to
-            raise SystemExit(_UNGUARDED)  # the parent says what is wrong
+        refuse_in_worker()
         try:
             yield from super().measure(waiting, retrain_seed)
         except StartError as error:
@@ -99,7 +100,7 @@ class _Process(Worker):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name=_NAME
+            target=_work, args=(retraining, retraining.shared_data(), theirs), daemon=True, name=WORKER
         )
         with sigint_blocked():  # until the process ignores it itself
             self._process.start()
@@ -130,7 +131,7 @@ class _Process(Worker):
         except (EOFError, OSError):
             self._process.join(_PATIENCE)  # it ends by itself, and its exit status tells why
             self.end()
-            if self._process.exitcode == _UNGUARDED:
+            if self._process.exitcode == UNGUARDED_STATUS:
                 raise StartError(UNGUARDED) from None
             return None
         return answer
@@ -143,6 +144,12 @@ class _Process(Worker):
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+def refuse_in_worker() -> None:
+    """End a worker that imports the script it belongs to and does what that does; the parent says what is wrong."""
+    if multiprocessing.current_process().name == WORKER:
+        raise SystemExit(UNGUARDED_STATUS)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from releq_env.errors import ReLeQError
 from releq_env.retraining.adam import Adam
 
 
@@ -44,3 +45,10 @@ problem.evaluator.evaluate((2, 3, 4, 5))
 print([name for name in ("torch._dynamo", "torch._inductor", "torchvision") if name in sys.modules])
 """
     assert python(code).strip() == "[]"
+
+
+def test_sparse_gradients_are_refused_in_one_line() -> None:
+    embedding = torch.nn.Embedding(4, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ReLeQError, match="give the embedding sparse=False"):
+        Adam([{"params": embedding.parameters(), "lr": 1e-3}]).step()

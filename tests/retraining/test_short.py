@@ -544,6 +544,18 @@ def test_a_quantizer_is_known_by_its_gradient(live: Callable[..., Any], monkeypa
     assert fingerprints[0] != fingerprints[1]
 
 
+def test_a_quantizer_of_the_script_is_the_same_in_a_worker(
+    live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprints = []
+    for module in ("__main__", "__mp_main__", "another"):  # the second is what a worker calls the script
+        build = scaled(2.0)
+        build.__module__ = module
+        monkeypatch.setitem(QUANTIZERS, "mine", Quantizer((2,), build, "tensor"))
+        fingerprints.append(live(quantizer="mine").fingerprint)
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
 def test_a_quantizer_that_fails_cannot_be_told_from_others(
     live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
