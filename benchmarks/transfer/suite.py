@@ -45,6 +45,7 @@ DECISIONS: dict[str, dict[str, Any]] = {
 LOOKED_AT = ("digits", "mnist-wrpn")
 """Tables that were there when the prior and the features were made: the policy has not seen them, its makers have."""
 
+_WORKS = 0.5  # of the full-precision accuracy; what guesses has a tenth
 LATER = RESULTS / "transfer" / "tables"
 """Where tables are that were measured after that."""
 
@@ -86,6 +87,8 @@ def problems(folder: Path = LATER) -> tuple[list[Entry], list[str]]:
             entry = Entry(f"{name}/{decision}", path, arguments)
             if is_smallest(entry.problem()):
                 said.append(f"{entry.name}: the smallest assignment is its optimum")
+            elif entry.problem().optimum().relative_accuracy < _WORKS:
+                said.append(f"{entry.name}: networks that small have collapsed, there is nothing to choose between")
             elif _candidates(entry.problem()) <= HORIZON:
                 said.append(f"{entry.name}: {HORIZON} evaluations are all that there are")
             else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -131,24 +132,25 @@ class _Helper:
 
     def why_it_ended(self) -> str | None:
         """Return what is to be said of it, once its connection has ended."""
-        if self._ended:
-            return None
-        self._process.join(_PATIENCE)
+        if not self._ended:
+            self._process.join(_PATIENCE)
         status = self._process.exitcode
-        if status == UNGUARDED_STATUS:
-            return UNGUARDED
-        return None if status == 0 else f"it has ended with exit status {status}"
+        if self._ended or status in (0, None):  # None: it is about to end, or `end` has seen it first
+            return None
+        return UNGUARDED if status == UNGUARDED_STATUS else f"it has ended with exit status {status}"
 
 
 def _listen(helpers: list[_Helper], progress: Progress) -> None:
     """Pass on what helpers say, until all have ended: one that nobody hears would stand still."""
-    speaking = {helper.connection: helper for helper in helpers}
+    speaking: dict[Any, _Helper] = {helper.connection: helper for helper in helpers}
     while speaking:
-        for connection in wait(list(speaking)):
-            assert isinstance(connection, Connection)
+        ready: list[Any] = wait(list(speaking))
+        for connection in ready:
+            said: list[Any]
             try:
                 kind, *said = connection.recv()
-            except (EOFError, OSError):
+            except Exception:  # it has ended, or says what nobody understands
+                connection.close()
                 why = speaking.pop(connection).why_it_ended()
                 kind, said = ("failed", [why]) if why is not None else ("", [])
             with contextlib.suppress(Exception):  # of a bar that cannot be shown
@@ -161,12 +163,21 @@ def _listen(helpers: list[_Helper], progress: Progress) -> None:
 def _help(data: Data | None, make: MakeShare, sent: tuple[Any, ...], connection: Connection) -> None:
     """Do a share in a process of one's own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # nothing half written is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing half written is left behind
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     relay = _Relay(connection)
     try:
         make(data, *sent)(relay)
     except Exception as error:
         relay.failed(error)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, however it comes about: an epoch may take long, and its lock others need."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check_workers(workers: int | None, known: bool) -> int | None:

@@ -291,7 +291,7 @@ def _untested(subject: Subject) -> Subject:
     """Return a subject without its test data: they are for the process that measures."""
     engine, dataset = copy.copy(subject.engine), subject.engine.task.dataset
     if isinstance(dataset, OwnData):
-        engine.task = replace(engine.task, dataset=replace(dataset, parts=(*dataset.parts[:2], None)))
+        engine.task = replace(engine.task, dataset=dataset.without_test())
     return replace(subject, engine=engine, test=None)
 
 

@@ -99,6 +99,12 @@ class OwnData(Dataset):
                 kept[part, dtype] = writer.finished()
         return kept[part, dtype].tensor()
 
+    def without_test(self) -> "OwnData":
+        """Return the same without its test part; files of converted inputs are those of this one."""
+        made = replace(self, parts=(*self.parts[:2], None))
+        vars(made)["_converted"] = vars(self).setdefault("_converted", {})
+        return made
+
     def with_test(self, test: Any) -> "OwnData":
         """Return the same with another test part.
 

@@ -63,7 +63,8 @@ class Pretrained:
 
 def architecture(network: nn.Module) -> str:
     """Return a network's text, without addresses: the same in every process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(network))
+    text = str(network).replace("__mp_main__.", "__main__.")  # as workers call the script
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def behaviour_sha256(network: nn.Module, input_shape: tuple[int, ...], inputs: Tensor | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import pickle
 import signal
 import warnings
@@ -158,6 +159,7 @@ def sigint_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    multiprocessing.resource_tracker.ensure_running()  # which would unblock it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

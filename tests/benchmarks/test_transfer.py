@@ -210,6 +210,14 @@ def test_what_20_evaluations_exhaust_is_left_out(tables: Path, monkeypatch: pyte
     assert "toy/bounded: 20 evaluations are all that there are" in said
 
 
+def test_guesses_are_not_told_apart() -> None:
+    found, said = suite.problems()
+    assert "cifar10-wrpn/size" in {entry.name for entry in found}
+    assert "cifar10-wrpn/bounded" not in {entry.name for entry in found}
+    (why,) = (line for line in said if line.startswith("cifar10-wrpn/bounded: "))
+    assert "have collapsed" in why
+
+
 def test_the_verdict_is_said_plainly() -> None:
     generator = np.random.default_rng(0)
     low = generator.uniform(0.4, 0.6, (20, 2, 20))

@@ -124,6 +124,19 @@ def test_networks_of_every_kind_take_them(name: str) -> None:
     assert accuracies[0] == accuracies[1]
 
 
+def test_data_without_their_test_part_share_the_files() -> None:
+    data = of_images(PIXELS, 0.0)
+    data.converted(0, torch.bfloat16)
+    files = len(left_over())
+    other = data.without_test()
+    assert other.parts[2] is None
+    assert other.fingerprint() == data.fingerprint()
+    other.converted(0, torch.bfloat16)
+    other.converted(1, torch.bfloat16)
+    data.converted(1, torch.bfloat16)
+    assert len(left_over()) == files + 1
+
+
 def test_another_process_maps_the_same_files() -> None:
     data = of_images(PIXELS, 0.0)
     data.converted(0, torch.bfloat16)
