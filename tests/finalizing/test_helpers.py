@@ -28,6 +28,7 @@ from tests.finalizing.small import BITS, RECIPE, Counted, Small, Trainings, smal
 
 SCRIPT = """
 import logging
+import signal
 import sys
 
 import releq_env
@@ -37,6 +38,7 @@ print("begun", flush=True)
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     recipe = releq_env.FinalRecipe(epochs=int(sys.argv[1]), batch_size=32, control_rates=(1e-3,))
     result = releq_env.finalize("digits", (2, 2, 2, 2), seeds=(0, 1), recipe=recipe, folder="final", workers=2)
     print("measured on", result.measured_on)
