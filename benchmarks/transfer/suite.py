@@ -85,11 +85,12 @@ def problems(folder: Path = LATER) -> tuple[list[Entry], list[str]]:
             continue
         for decision, arguments in DECISIONS.items():
             entry = Entry(f"{name}/{decision}", path, arguments)
-            if is_smallest(entry.problem()):
+            problem = entry.problem()
+            if is_smallest(problem):
                 said.append(f"{entry.name}: the smallest assignment is its optimum")
-            elif entry.problem().optimum().relative_accuracy < _WORKS:
+            elif problem.optimum().relative_accuracy < _WORKS:
                 said.append(f"{entry.name}: networks that small have collapsed, there is nothing to choose between")
-            elif _candidates(entry.problem()) <= HORIZON:
+            elif _candidates(problem) <= HORIZON:
                 said.append(f"{entry.name}: {HORIZON} evaluations are all that there are")
             else:
                 found.append(entry)

@@ -129,8 +129,12 @@ class Job:
             return max(at_once, 1)
         if self._engine.device.type != "cpu":
             return 1  # which one is enough for
-        seconds = self._final.seconds_an_epoch(self._subject.bitwidths) * sum(piece.epochs for piece in pieces)
+        seconds = self._seconds_an_epoch * sum(piece.epochs for piece in pieces)
         return at_once if seconds * (1 - 1 / at_once) > _PAYS else 1
+
+    @functools.cached_property
+    def _seconds_an_epoch(self) -> float:
+        return self._final.seconds_an_epoch(self._subject.bitwidths)
 
     def estimate(self, workers: int | None = None) -> str:
         """Return in words how long `run` would take."""
@@ -138,7 +142,7 @@ class Job:
         pieces = self._pieces(Progress(self._subject.label, False))
         seeds = [piece for piece in pieces if piece.folder is self._folder]
         controls = len(pieces) - len(seeds)
-        quantized = self._final.seconds_an_epoch(self._subject.bitwidths)
+        quantized = self._seconds_an_epoch
         whole = self._final.seconds_an_epoch(None) if controls else 0.0
         epochs = sum(piece.epochs for piece in pieces)
         seconds = sum(piece.epochs * (quantized if piece.folder is self._folder else whole) for piece in pieces)
