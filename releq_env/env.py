@@ -135,7 +135,7 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: `"human"` (prints after every step), `"ansi"` or `"rgb_array"`.
         bitwidths: To choose from, ascending: one set for all layers, a list of sets, one a layer, or a dictionary
             from layers' names to sets. Default: all the quantizer supports.
-        quantizer: `"lsq"` or `"lsq_mse"` (1 to 8 bits), `"wrpn"` or `"dorefa"` (2 to 8).
+        quantizer: `"lsq"` (1 to 8 bits), `"wrpn"` or `"dorefa"` (2 to 8).
         reward: See above.
         cost: What q measures: `"mean_bits"` (the plain mean over the layers), `"weighted_bits"` (by
             weights), `"energy"` (weights * 120 + multiply-accumulates), `"bitops"`, `"bit_serial"` (cycles of

@@ -502,7 +502,7 @@ def test_refused_actions_change_nothing(make: Make, fake: FakeSource, action: ob
 
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"problem": "imagenet"}, "task 'imagenet'", "digits, mnist, fashion-mnist, cifar10, svhn"),
-    ({"quantizer": "int8"}, "quantizer 'int8'", "lsq, lsq_mse, wrpn, dorefa"),
+    ({"quantizer": "int8"}, "quantizer 'int8'", "lsq, wrpn, dorefa"),
     ({"reward": "profit"}, "reward 'profit'", "constrained, shaped, ratio, difference, released"),
     ({"reward": None}, "reward None", "constrained"),
     ({"cost": "watts"}, "cost 'watts'", "mean_bits, weighted_bits, energy, bitops, bit_serial, size"),
@@ -681,7 +681,7 @@ def test_post_training_quantization(live: Make) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("quantizer", ["lsq", "lsq_mse", "wrpn", "dorefa"])
+@pytest.mark.parametrize("quantizer", ["lsq", "wrpn", "dorefa"])
 def test_every_quantizer_and_precision(live: Make, quantizer: str, precision: str) -> None:
     info = rollout(live(quantizer=quantizer, precision=precision), [6] * 4)[-1][4]
     assert info["relative_accuracy"] > 0.8

@@ -55,7 +55,6 @@ ROWS: dict[str, Row] = {
         Row("mnist", "wrpn", FEW, 2.25, table="mnist-wrpn"),
         Row("cifar10", "lsq", tuple(range(1, 9)), 5.0),
         Row("cifar10", "lsq", tuple(range(1, 9)), 5.0, algorithm="gp", budget=150),
-        Row("cifar10", "lsq_mse", tuple(range(1, 9)), 5.0, algorithm="gp", budget=150),
         Row("cifar10", "wrpn", FEW, 5.0, paper_quantizer=True, table="cifar10-wrpn"),
         Row("cifar10", "dorefa", FEW, 5.0),
         Row("street-digits", "lsq", tuple(range(1, 9)), 4.0, budget=150, seeds=(0, 1, 2)),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from releq_env.quantization.base import SMALLEST_STEP, Codes, WeightQuantizer, per_candidate, per_channel, spread
+from releq_env.quantization.least_error import least_error_steps
 
 OWN_RATE = 0.01
 """Initial learning rate of the logarithm of a step, in Adam."""
@@ -17,30 +18,16 @@ def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
     return LSQ(weight, bits) if bits > 1 else BinaryLSQ(weight, bits)
 
 
-def published_steps(rows: Tensor, n: Tensor | int) -> Tensor:
-    """Return `2 mean|w| / sqrt(n)` a channel, shape `(..., n_channels)` (Esser et al., section 2.1).
-
-    Args:
-        rows: Weights, shape `(..., n_channels, weights per channel)`.
-        n: The largest code: one for all, or a candidate's each, floats of shape `(K, 1)`.
-    """
-    return 2.0 * living(rows.abs().mean(dim=-1)) / n**0.5
-
-
-def living(values: Tensor) -> Tensor:
-    """Return values a channel, the layer's mean where there is a zero: a channel's step could only stay zero."""
-    return torch.where(values > 0.0, values, values.mean(dim=-1, keepdim=True))
-
-
 class LSQ(WeightQuantizer):
     """Codes `-n .. n` times a learned step, 2 to 8 bits, with `n = 2**(bits-1) - 1`.
 
     Differs from the paper: symmetric, one step an output channel, and trained is not the step but the logarithm
     of its ratio to its start, at a rate of its own: a step moves by a share of its size, and cannot cross
-    zero, which would kill its channel. A step starts at `2 mean|w| / sqrt(n)`; its gradient is scaled by
-    `1 / sqrt(weights per channel * n)`.
+    zero, which would kill its channel. A step starts where rounding changes the weights least, not at
+    `2 mean|w| / sqrt(n)` (see `least_error_steps`); its gradient is scaled by `1 / sqrt(weights per channel * n)`.
 
     Attributes:
+        starting_steps: What gives the start, from weights of shape `(n_channels, weights per channel)` and `n`.
         start: The steps before training, shape `(n_channels,)`.
         log_step: Trainable, shape `(n_channels,)`: `step = start * exp(log_step)`.
     """
@@ -48,7 +35,7 @@ class LSQ(WeightQuantizer):
     start: Tensor
     own_rate = OWN_RATE
     slower = True
-    starting_steps = staticmethod(published_steps)
+    starting_steps = staticmethod(least_error_steps)
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__(weight, bits)
@@ -104,7 +91,6 @@ class StackedLSQ(nn.Module):
 
     own_rate = OWN_RATE
     slower = True
-    starting_steps = staticmethod(published_steps)
     start: Tensor
     n: Tensor
     gradient_scale: Tensor
@@ -114,7 +100,7 @@ class StackedLSQ(nn.Module):
         super().__init__()
         rows = stack.detach().flatten(2)
         levels = [2 ** (b - 1) - 1 if b > 1 else 1 for b in bits]
-        self.register_buffer("start", self.starting_steps(rows, rows.new_tensor(levels).unsqueeze(1)))
+        self.register_buffer("start", least_error_steps(rows, rows.new_tensor(levels).unsqueeze(1)))
         self.log_step = nn.Parameter(torch.zeros_like(self.start))
         scales = [(rows.shape[2] * n) ** -0.5 for n in levels]
         self.register_buffer("gradient_scale", rows.new_tensor(scales).unsqueeze(1))

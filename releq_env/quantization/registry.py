@@ -59,12 +59,6 @@ QUANTIZERS: dict[str, Quantizer] = {
         scales="channel",
         stacked="releq_env.quantization.lsq:StackedLSQ",
     ),
-    "lsq_mse": Quantizer(
-        bitwidths=tuple(range(1, 9)),
-        build="releq_env.quantization.lsq_mse:learned_step",
-        scales="channel",
-        stacked="releq_env.quantization.lsq_mse:StackedLeastErrorLSQ",
-    ),
     "wrpn": Quantizer(
         bitwidths=tuple(range(2, 9)),
         build="releq_env.quantization.wrpn:WRPN",

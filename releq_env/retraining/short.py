@@ -28,7 +28,7 @@ from releq_env.seeds import Seed, check_seed, each_seed
 from releq_env.tasks import Pretrained, Task
 from releq_env.tasks.own_data import OwnData
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
 
 INFERENCE_BATCH = 500

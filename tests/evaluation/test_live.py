@@ -64,7 +64,7 @@ def test_a_copy_for_another_process_measures_the_same() -> None:
     ("arguments", "message"),
     [
         ({"task": "imagenet"}, "unknown task 'imagenet'; choose one of: digits"),
-        ({"quantizer": "int4"}, "unknown quantizer 'int4'; choose one of: lsq, lsq_mse, wrpn, dorefa"),
+        ({"quantizer": "int4"}, "unknown quantizer 'int4'; choose one of: lsq, wrpn, dorefa"),
         ({"retrain_images": -1}, "retrain_images=-1 is not accepted"),
         ({"retrain_seed": 1.5}, "retrain_seed=1.5 is not accepted"),
         ({"device": "tpu"}, "device 'tpu'"),

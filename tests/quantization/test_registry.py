@@ -38,7 +38,6 @@ def test_one_from_outside(build: str | type[Steps], monkeypatch: pytest.MonkeyPa
 def test_learning_rates_and_scales() -> None:
     assert {name: (entry.learning_rate, entry.scales) for name, entry in QUANTIZERS.items()} == {
         "lsq": (1e-3, "channel"),
-        "lsq_mse": (1e-3, "channel"),
         "wrpn": (1e-3, "tensor"),
         "dorefa": (3e-4, "tensor"),
     }

@@ -27,7 +27,7 @@ def test_every_parameter_has_its_rate(quantizer: str) -> None:
             expected = 0.01
         else:
             bits = dict(zip(LAYERS, (2, 4, 8, 2), strict=True))[name.split(".")[0]]
-            expected = 1e-3 * rate_factor(bits, slower=quantizer in ("lsq", "lsq_mse"))
+            expected = 1e-3 * rate_factor(bits, slower=quantizer == "lsq")
         assert rates[id(parameter)] == expected
     assert len({group["lr"] for group in groups}) == len(groups)
 

@@ -16,8 +16,8 @@ from torch.nn.functional import mse_loss
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.cache import Keys
 from releq_env.quantization import QUANTIZERS, Quantizer, quantizable_layers, quantize
+from releq_env.quantization.least_error import least_error_steps
 from releq_env.quantization.lsq import LSQ
-from releq_env.quantization.lsq_mse import least_error_steps
 from releq_env.quantization.wrpn import WRPN
 from releq_env.retraining.batch_norm import recalibrate
 from releq_env.retraining.short import ShortRetraining
@@ -129,8 +129,7 @@ def test_without_retraining_it_is_post_training_quantization(
             else:
                 n = 2 ** (b - 1) - 1
                 rows = weight.flatten(1)
-                step = least_error_steps(rows, n) if quantizer == "lsq_mse" else 2 * rows.abs().mean(1) / n**0.5
-                step = step.view(-1, *(1,) * (weight.ndim - 1))
+                step = least_error_steps(rows, n).view(-1, *(1,) * (weight.ndim - 1))
                 quantized = torch.round(weight / step).clamp(-n, n) * step
             weight.copy_(quantized)
         _, validation = DIGITS.dataset.load()

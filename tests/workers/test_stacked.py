@@ -29,7 +29,6 @@ DIGITS = TASKS["digits"]
 CLOSE = 0.02  # 10 of 500 validation images: sums rounded in another order, then a few steps of retraining
 MIXED = {
     "lsq": [(1, 2, 3, 4), (8, 7, 6, 5), (2, 1, 8, 1), (1, 1, 1, 1), (4, 4, 4, 4)],
-    "lsq_mse": [(1, 2, 3, 4), (8, 7, 6, 5), (2, 1, 8, 1), (1, 1, 1, 1), (4, 4, 4, 4)],
     "wrpn": [(2, 3, 4, 5), (8, 7, 6, 5), (2, 2, 8, 2), (3, 2, 3, 2), (4, 4, 4, 4)],
     "dorefa": [(2, 3, 4, 5), (8, 7, 6, 5), (2, 2, 8, 2), (3, 2, 3, 2), (4, 4, 4, 4)],
 }
@@ -530,9 +529,7 @@ def test_gym_make(live: Callable[..., Any]) -> None:
 
 def test_a_quantizer_without_a_stacked_form_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(QUANTIZERS, "mine", replace(QUANTIZERS["wrpn"], stacked=None))
-    message = (
-        "the quantizer 'mine' cannot be stacked; use parallel=\"processes\", or one of: lsq, lsq_mse, wrpn, dorefa"
-    )
+    message = "the quantizer 'mine' cannot be stacked; use parallel=\"processes\", or one of: lsq, wrpn, dorefa"
     with pytest.raises(ReLeQError, match=message):
         live_source("digits", quantizer="mine", parallel="stacked")
     with pytest.raises(ReLeQError, match=message):

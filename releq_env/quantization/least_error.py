@@ -1,9 +1,9 @@
-"""`lsq` with steps that start where rounding changes the weights least.
+"""Steps with which rounding changes weights least: where those of `lsq` start.
 
-The published start, `2 mean|w| / sqrt(n)`, is larger than the step of least squared error for the weights of a trained
-layer: on a bell curve at 4 bits with twice the error, at 8 bits with more than 20 times. Training has to shrink it, and
-a short one has not the time. That a start of least error is better is known of activations (Bhalgat et al. 2020, LSQ+,
-arXiv 2004.09576).
+The published start, `2 mean|w| / sqrt(n)` (Esser et al. 2020, section 2.1), is larger than the step of least squared
+error for the weights of a trained layer: on a bell curve at 4 bits with twice the error, at 8 bits with more than 20
+times. Training has to shrink it, and a short one has not the time (`python -m benchmarks.starts`). That a start of
+least error is better is known of activations (Bhalgat et al. 2020, LSQ+, arXiv 2004.09576).
 """
 
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from releq_env.quantization.base import SMALLEST_STEP, WeightQuantizer
-from releq_env.quantization.lsq import LSQ, BinaryLSQ, StackedLSQ, living
+from releq_env.quantization.base import SMALLEST_STEP
 
 _SHARES = tuple(0.85**k for k in range(17))  # of the largest weight, 1 to 0.07: where the range may end
 _REFINED = 2  # times codes and steps are fitted to each other
@@ -39,6 +38,11 @@ def least_error_steps(rows: Tensor, n: Tensor | int) -> Tensor:
     return living(best)
 
 
+def living(values: Tensor) -> Tensor:
+    """Return values a channel, the layer's mean where there is a zero: a channel's step could only stay zero."""
+    return torch.where(values > 0.0, values, values.mean(dim=-1, keepdim=True))
+
+
 def _fitted(rows: Tensor, step: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor]:
     """Return the step that fits another one's codes best, and how far its squared error is below that of zeros."""
     codes = rows * (1.0 / step.clamp(min=SMALLEST_STEP)).unsqueeze(-1)
@@ -47,20 +51,3 @@ def _fitted(rows: Tensor, step: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor
     product, square = torch.linalg.vecdot(codes, rows), torch.linalg.vecdot(codes, codes)
     fitted = product / square
     return fitted, fitted * product
-
-
-def learned_step(weight: Tensor, bits: int) -> WeightQuantizer:
-    """Return the quantizer `lsq_mse` of a weight, shape `(n, ...)`, and a bitwidth, 1 to 8."""
-    return LeastErrorLSQ(weight, bits) if bits > 1 else BinaryLSQ(weight, bits)
-
-
-class LeastErrorLSQ(LSQ):
-    """`LSQ` but for its start."""
-
-    starting_steps = staticmethod(least_error_steps)
-
-
-class StackedLeastErrorLSQ(StackedLSQ):
-    """`StackedLSQ` but for its start."""
-
-    starting_steps = staticmethod(least_error_steps)
