@@ -20,6 +20,7 @@ from releq_env.finalizing import estimate, finalize
 from releq_env.finalizing.result import FinalResult
 from releq_env.quantization import quantizable_layers
 from releq_env.retraining.final import FINAL_VERSION
+from releq_env.retraining.short import ENGINE_VERSION
 from releq_env.tasks.final import FinalRecipe
 from releq_env.tasks.pretrained import SHIPPED
 from releq_env.workers.waiting import Assignment
@@ -132,7 +133,7 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
 
 def digest(recipe: FinalRecipe) -> str:
     """Return a short name of a recipe, and of what it is carried out by."""
-    asked = {"version": FINAL_VERSION, **asdict(recipe)}
+    asked = {"version": FINAL_VERSION, "engine": ENGINE_VERSION, **asdict(recipe)}
     if recipe.warm_start:  # rows of before it counted for the control, too, are of something else
         asked["control_epochs"] = recipe.epochs + recipe.warm_start
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]

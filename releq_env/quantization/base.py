@@ -22,7 +22,7 @@ class Codes(NamedTuple):
     """A quantized weight: `scale * codes + offset` is the dequantized tensor.
 
     Attributes:
-        codes: int32, shape of the weight, at most 2**bits distinct values.
+        codes: int32, shape of the weight, at most 2**bits distinct values, evenly spaced.
         scale: float32, broadcastable to the weight (one value a tensor or an output channel).
         offset: A number.
     """

@@ -55,7 +55,7 @@ def _resolved(entry: str | Callable[..., Any]) -> Callable[..., Any]:
 QUANTIZERS: dict[str, Quantizer] = {
     "lsq": Quantizer(
         bitwidths=tuple(range(1, 9)),
-        build="releq_env.quantization.lsq:learned_step",
+        build="releq_env.quantization.lsq:LSQ",
         scales="channel",
         stacked="releq_env.quantization.lsq:StackedLSQ",
     ),

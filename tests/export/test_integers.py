@@ -52,8 +52,9 @@ def test_codes_around_zero_need_no_offset(quantizer: str) -> None:
     array = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
     for bits in QUANTIZERS[quantizer].bitwidths:
         integers = Integers.of(*packed_layer("0", quantized(array, bits, quantizer)))
-        assert integers.signed
-        assert not integers.offset.any()
+        counted_twice = quantizer == "lsq" and bits == 2  # -3, -1, 1, 3 need more than 2 bits
+        assert integers.signed == (not counted_twice)
+        assert integers.offset.any() == counted_twice
 
 
 class Shifted(WeightQuantizer):

@@ -56,7 +56,7 @@ def test_every_bitwidth_in_one_network(tmp_path: Path) -> None:
     graph = onnx.load(path).graph
     types = {each.name: onnx.TensorProto.DataType.Name(each.data_type) for each in graph.initializer}
     kinds = [types[f"{name}.weight.integers"] for name in LAYERS]
-    assert kinds == ["INT2", "INT2", "INT4", "INT4", "INT8"]
+    assert kinds == ["INT2", "UINT2", "INT4", "INT4", "INT8"]
     sizes = {each.name: len(each.raw_data) for each in graph.initializer}
     weights = [model.network.get_submodule(name).weight.numel() for name in LAYERS]
     assert [sizes[f"{name}.weight.integers"] for name in LAYERS] == [

@@ -127,10 +127,9 @@ def test_without_retraining_it_is_post_training_quantization(
                 squashed = torch.tanh(weight)
                 quantized = 2 * torch.round((squashed / (2 * squashed.abs().max()) + 0.5) * m) / m - 1
             else:
-                n = 2 ** (b - 1) - 1
-                rows = weight.flatten(1)
-                step = least_error_steps(rows, n).view(-1, *(1,) * (weight.ndim - 1))
-                quantized = torch.round(weight / step).clamp(-n, n) * step
+                top, shift = (2 ** (b - 1) - 0.5, 0.5) if b <= 3 else (2 ** (b - 1) - 1, 0.0)
+                step = least_error_steps(weight.flatten(1), top, shift).view(-1, *(1,) * (weight.ndim - 1))
+                quantized = (torch.round(weight / step - shift) + shift).clamp(-top, top) * step
             weight.copy_(quantized)
         _, validation = DIGITS.dataset.load()
         predicted = network(DIGITS.dataset.normalize(validation.inputs)).argmax(dim=1)

@@ -22,7 +22,7 @@ from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
 from releq_env.tasks import get_task, load_pretrained
 from releq_env.tasks.augmentation import Augmentation
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a row's definition stays the same and its numbers do not."""
 
 FULL_PRECISION = "none"
