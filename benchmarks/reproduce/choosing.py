@@ -18,9 +18,8 @@ from benchmarks.reproduce.walking import ALLOWED, MOST, SCREENED, Step
 from releq_env.files import replace_file
 from releq_env.finalizing import estimate, finalize
 from releq_env.finalizing.result import FinalResult
-from releq_env.quantization import quantizable_layers
+from releq_env.quantization import QUANTIZERS, quantizable_layers
 from releq_env.retraining.final import FINAL_VERSION
-from releq_env.retraining.short import ENGINE_VERSION
 from releq_env.tasks.final import FinalRecipe
 from releq_env.tasks.pretrained import SHIPPED
 from releq_env.workers.waiting import Assignment
@@ -47,7 +46,7 @@ class Validated:
 
     def __init__(self, row: Row, recipe: FinalRecipe, path: Path, work: Path) -> None:
         self._row, self._recipe, self._path, self._work = row, recipe, path, work
-        self._digest = digest(recipe)
+        self._digest = digest(recipe, row.quantizer)
 
     def loss(self, bitwidths: Assignment, seeds: tuple[int, ...] = SEEDS) -> float:
         """Return the mean over seeds, measured now as far as it is not known."""
@@ -131,9 +130,11 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
     )
 
 
-def digest(recipe: FinalRecipe) -> str:
-    """Return a short name of a recipe, and of what it is carried out by."""
-    asked = {"version": FINAL_VERSION, "engine": ENGINE_VERSION, **asdict(recipe)}
+def digest(recipe: FinalRecipe, quantizer: str) -> str:
+    """Return a short name of a recipe, and of what it is carried out by and with."""
+    asked = {"version": FINAL_VERSION, **asdict(recipe)}
+    if (version := QUANTIZERS[quantizer].version) > 1:
+        asked["quantizer_version"] = version
     if recipe.warm_start:  # rows of before it counted for the control, too, are of something else
         asked["control_epochs"] = recipe.epochs + recipe.warm_start
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agents.run.settings import parse_pairs
 from benchmarks.common.recording import RESULTS, positive
-from benchmarks.reproduce.choosing import SEEDS, Validated, digest
+from benchmarks.reproduce.choosing import SEEDS, Validated
 from benchmarks.reproduce.networks import RECIPES
 from benchmarks.reproduce.rows import ROWS
 from releq_env.command import ends_in_one_line
@@ -64,11 +64,11 @@ def report(rows: Mapping[str, tuple[FinalRecipe, list[Mapping[str, str]]]]) -> s
         rows: By lever: its recipe, and the rows of its seeds.
     """
     lines = []
-    for lever, (recipe, found) in rows.items():
+    for lever, (_, found) in rows.items():
         accuracies = [f"{100.0 * float(row['validation_accuracy']):.2f}" for row in found]
         loss = sum(float(row["loss"]) for row in found) / len(found)
         control = f"{100.0 * float(found[0]['control_accuracy']):.2f}"
-        lines.append((lever, digest(recipe), ", ".join(accuracies), control, f"{loss:.2f}"))
+        lines.append((lever, found[0]["recipe"], ", ".join(accuracies), control, f"{loss:.2f}"))
     return table(_HEADER, lines)
 
 

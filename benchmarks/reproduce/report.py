@@ -13,6 +13,7 @@ from benchmarks.reproduce.searching import SEED
 from benchmarks.reproduce.walking import LIMIT, MARGIN
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
+from releq_env.quantization import QUANTIZERS
 from releq_env.report.markdown import table
 from releq_env.tables import AccuracyTable
 
@@ -76,7 +77,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _line(row: Mapping[str, Any]) -> list[str]:
     interval = row["loss_interval"]
     return [
-        f"{row['network']}, {row['task']}, {row['quantizer']}",
+        f"{row['network']}, {row['task']}, {row['quantizer']}" + _version(row),
         " ".join(map(str, row["bitwidths"])),
         f"{row['average_bits']:.2f}",
         f"{row['weighted_bits']:.2f}",
@@ -88,6 +89,12 @@ def _line(row: Mapping[str, Any]) -> list[str]:
         f"{row['searched_by']}, seed {row['search_seed']}",
         str(row["distinct_evaluations"]),
     ]
+
+
+def _version(row: Mapping[str, Any]) -> str:
+    """Return which version of its quantizer a row is of, where that is not today's."""
+    version: int = row["quantizer_version"]
+    return "" if version == QUANTIZERS[row["quantizer"]].version else f" (version {version})"
 
 
 def _introduction() -> str:

@@ -12,6 +12,7 @@ from benchmarks.reproduce.rows import Row
 from releq_env.errors import ReLeQError
 from releq_env.finalizing import estimate, finalize
 from releq_env.finalizing.result import FinalResult
+from releq_env.quantization import QUANTIZERS
 from releq_env.tasks.final import FinalRecipe
 
 
@@ -53,15 +54,21 @@ def test(row: Row, chosen: Path, folder: Path, controls: Path) -> dict[str, Any]
 
 
 def check_result(result: Path, chosen: Path) -> None:
-    """Refuse a result that is not of what is chosen.
+    """Refuse a result that is not of what is chosen, or of another version of its quantizer.
 
     Raises:
-        ReLeQError: If it is of another assignment or recipe.
+        ReLeQError: If it is of another assignment, recipe or version.
     """
     bitwidths, recipe = read_chosen(chosen)
     known = json.loads(result.read_text())
     if (tuple(known["bitwidths"]), FinalRecipe(**known["recipe"])) != (bitwidths, recipe):
         raise ReLeQError(f"{result} is of another assignment or recipe than {chosen}; delete it and the folder `final`")
+    version = QUANTIZERS[known["quantizer"]].version
+    if known["quantizer_version"] != version:
+        raise ReLeQError(
+            f"{result} is of version {known['quantizer_version']} of {known['quantizer']}, which is {version} today; "
+            "delete it and the folder `final` to measure it anew"
+        )
 
 
 def expected(row: Row, chosen: Path, folder: Path, controls: Path) -> str:
@@ -80,6 +87,7 @@ def as_row(row: Row, result: FinalResult, recipe: FinalRecipe) -> dict[str, Any]
         "task": row.task,
         "network": result.network_name,
         "quantizer": row.quantizer,
+        "quantizer_version": QUANTIZERS[row.quantizer].version,
         "bitwidths": list(result.bitwidths),
         "average_bits": result.average_bits,
         "weighted_bits": result.weighted_bits,

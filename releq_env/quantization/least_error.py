@@ -1,4 +1,4 @@
-"""Steps with which rounding changes weights least: where those of `lsq` start.
+"""Steps with which rounding changes weights little: where those of `lsq` start.
 
 The published start, `2 mean|w| / sqrt(n)` with `n` the largest level (Esser et al. 2020, section 2.1), is larger than
 the step of least squared error for the weights of a trained layer: on a bell curve at 4 bits with twice the error, at 8
@@ -16,15 +16,16 @@ from releq_env.quantization.base import SMALLEST_STEP
 
 _SHARES = tuple(0.85**k for k in range(17))  # of the largest weight, 1 to 0.07: where the range may end
 _REFINED = 2  # times levels and steps are fitted to each other
-_PIECE = 2**18  # weights at once: what is passed over so often should stay in the processor's cache
-_FAINT = 0.01  # of the layer's mean step, where all weights are zero: it could only stay zero, and zero may be no level
+_PIECE = {"cpu": 2**18}  # weights at once: what is passed over so often should stay in the processor's cache
+_FAINT = 0.01  # of the layer's mean step is that of a channel of zeros, where zero is no level: it shifts its output
 
 
 def least_error_steps(rows: Tensor, top: Tensor | float, shift: Tensor | float) -> Tensor:
-    """Return the step of least squared error a channel, shape `(..., n_channels)`.
+    """Return a step near the least squared error a channel, shape `(..., n_channels)`.
 
     Of a row of ranges the best, each with the step that fits its levels best; then by turns the levels of a step and
-    the step of the levels (Lloyd 1982), by which the error never grows.
+    the step of the levels (Lloyd 1982), by which the error never grows. A channel of zeros gets the layer's mean step,
+    or little of it: its own could only stay zero.
 
     Args:
         rows: Weights, shape `(..., n_channels, weights per channel)`.
@@ -32,9 +33,11 @@ def least_error_steps(rows: Tensor, top: Tensor | float, shift: Tensor | float) 
         shift: 0, or 0.5 where levels are halves; likewise.
     """
     weights = rows.numel() // max(1, rows.shape[-2])
-    pieces = rows.split(max(1, _PIECE // max(1, weights)), dim=-2)
-    steps = torch.cat([_of_least_error(piece, top, shift) for piece in pieces], dim=-1)
-    return torch.where(steps > 0.0, steps, _FAINT * steps.mean(dim=-1, keepdim=True))
+    pieces = rows.split(max(1, _PIECE.get(rows.device.type, 2**26) // max(1, weights)), dim=-2)
+    with torch.autocast(rows.device.type, enabled=False):
+        steps = torch.cat([_of_least_error(piece, top, shift) for piece in pieces], dim=-1)
+    share: Tensor | float = _FAINT ** (2.0 * shift)  # 1 where zero is a level
+    return torch.where(steps > 0.0, steps, share * steps.mean(dim=-1, keepdim=True))
 
 
 def _of_least_error(rows: Tensor, top: Tensor | float, shift: Tensor | float) -> Tensor:

@@ -22,7 +22,8 @@ class Grid(NamedTuple):
     Attributes:
         top: The largest.
         shift: 0, or 0.5 where they are halves: then zero is none, and there are `2**bits`, else one less.
-        edge: Up to which magnitude a weight gets its gradient.
+        edge: Up to which magnitude a weight gets its gradient: `top`, as published; of halves to the end of the last
+            cell, since at 1 bit half of all weights are beyond `top`.
     """
 
     top: float
@@ -34,8 +35,9 @@ def grid(bits: int) -> Grid:
     """Return the levels of a bitwidth, 1 to 8.
 
     Of few levels none is given away: without zero 2 bits have four, not three (Centered Symmetric Quantization, Asim et
-    al. 2021; for 2 bits also ParetoQ, Liu et al. 2025, arXiv 2502.02631). From 4 bits on, where one more buys nothing,
-    there is a zero: codes are then integers that other programs compute with as they are.
+    al. 2021, https://openreview.net/forum?id=dtt435G80Ng; for 2 bits also ParetoQ, Liu et al. 2025, arXiv 2502.02631).
+    From 4 bits on, where one more buys little, there is a zero: codes are then integers that other programs compute
+    with as they are.
     """
     half = 2.0 ** (bits - 1)
     return Grid(half - 0.5, 0.5, half) if bits <= WITHOUT_ZERO else Grid(half - 1.0, 0.0, half - 1.0)
@@ -46,9 +48,9 @@ class LSQ(WeightQuantizer):
 
     Differs from the paper: the levels are symmetric, and up to 3 bits halves; there is one step an output channel;
     trained is not the step but the logarithm of its ratio to its start, at a rate of its own: a step moves by a share
-    of its size, and cannot cross zero, which would kill its channel. A step starts where rounding changes the weights
-    least, not at `2 mean|w| / sqrt(top)` (see `least_error_steps`); its gradient is scaled by
-    `1 / sqrt(weights per channel * top)`. At 1 bit that is `sign(w) * mean|w|` to begin with, with sign(0) = +1.
+    of its size, and cannot cross zero, which would kill its channel. A step starts near the least squared error, not
+    at `2 mean|w| / sqrt(top)` (see `least_error_steps`); its gradient is scaled by
+    `1 / sqrt(weights per channel * top)`. 1 bit is `sign(w) * mean|w|` to begin with, with sign(0) = +1.
 
     Attributes:
         start: The steps before training, shape `(n_channels,)`.

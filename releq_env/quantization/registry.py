@@ -25,6 +25,7 @@ class Quantizer:
         stacked: `(stack, bits) -> module` that does to a stack of K weights, shape `(K, n, ...)`, what
             `build` does to each with a bitwidth of its own; or where that is. It has the same `own_rate` and `slower`
             (see `WeightQuantizer`), if those are not the defaults. `None`: it cannot be stacked.
+        version: Raised whenever it computes something else, so that accuracies from before are not taken for its own.
     """
 
     bitwidths: tuple[int, ...]
@@ -32,6 +33,7 @@ class Quantizer:
     scales: Literal["tensor", "channel"]
     learning_rate: float = 1e-3
     stacked: str | Callable[..., Any] | None = None
+    version: int = 1
 
     def make(self, weight: "Tensor", bits: int) -> "WeightQuantizer":
         """Return the quantizer of a weight, shape `(n, ...)`."""
@@ -58,6 +60,7 @@ QUANTIZERS: dict[str, Quantizer] = {
         build="releq_env.quantization.lsq:LSQ",
         scales="channel",
         stacked="releq_env.quantization.lsq:StackedLSQ",
+        version=2,
     ),
     "wrpn": Quantizer(
         bitwidths=tuple(range(2, 9)),

@@ -25,7 +25,7 @@ from releq_env.retraining.batch_norm import calibration_batches, fold, recalibra
 from releq_env.retraining.data import channels_last
 from releq_env.retraining.final_run import Run, trained_parameters
 from releq_env.retraining.fused import fuse
-from releq_env.retraining.short import ENGINE_VERSION, INFERENCE_BATCH, ShortRetraining
+from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
 from releq_env.retraining.teacher import Shown, outputs_by_way
 from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.final import CONTROL_IGNORES, FinalRecipe
@@ -124,10 +124,8 @@ class FinalRetraining:
             known = {"task": data | {"functions": mark}, "network": engine.pretrained.identity}
         unused = ("control_rates", *(CONTROL_IGNORES if bitwidths is None else ()))
         recipe = dataclasses.asdict(self.recipe) | {"epochs": self.proper_epochs(bitwidths)}
-        quantizing = {} if bitwidths is None else {"engine": ENGINE_VERSION}  # a control outlasts its changes
         return {
             "version": FINAL_VERSION,
-            **quantizing,
             **{name: known[name] for name in ("task", "network")},
             "teacher": self.teacher_identity,
             "recipe": {name: value for name, value in recipe.items() if name not in unused},

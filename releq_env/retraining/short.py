@@ -28,7 +28,7 @@ from releq_env.seeds import Seed, check_seed, each_seed
 from releq_env.tasks import Pretrained, Task
 from releq_env.tasks.own_data import OwnData
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 3
 """Raised whenever the same inputs would give another accuracy, so that caches are not mixed."""
 
 INFERENCE_BATCH = 500
@@ -379,13 +379,13 @@ def check_arguments(
 
 
 def _known(quantizer: Quantizer) -> list[str] | None:
-    """Return what tells a quantizer from others: a name, or a name and what it computes; `None` if it fails.
+    """Return what tells a quantizer from others: a name and version, or what it computes; `None` if it fails.
 
     Of functions made by another one the names are the same, whatever that was given.
     """
     build = quantizer.build
     if isinstance(build, str):
-        return [build]
+        return [build] + ([f"version {quantizer.version}"] if quantizer.version > 1 else [])
     try:
         return [re.sub(r" at 0x[0-9a-fA-F]+", "", _name(build)), _computed_sha256(quantizer)]
     except Exception:  # whatever a third party's raises; measuring says so

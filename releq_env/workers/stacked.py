@@ -148,7 +148,7 @@ class StackedPool:
             validation_inputs=data.validation_inputs[:INFERENCE_BATCH],
             validation_targets=data.validation_targets[:INFERENCE_BATCH],
         )
-        smallest = QUANTIZERS[retraining.quantizer].bitwidths[0]  # 1 bit takes the most memory
+        smallest = QUANTIZERS[retraining.quantizer].bitwidths[0]
         measure_stack(retraining, [(smallest,) * len(retraining.pretrained.layers)] * count, 0, data)
 
     def _room(self) -> int:

@@ -149,7 +149,7 @@ def test_a_loss_close_to_the_allowed_one_is_of_more_seeds(
         writer = csv.writer(file)
         writer.writerow(("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss"))
         for seed, loss in zip(choosing.SEEDS + choosing.MORE_SEEDS, losses, strict=True):
-            writer.writerow(("2 2 2 2", choosing.digest(recipe), 30, seed, 0.9, 0.9, loss))
+            writer.writerow(("2 2 2 2", choosing.digest(recipe, digits.quantizer), 30, seed, 0.9, 0.9, loss))
     validated = choosing.Validated(digits, recipe, path, tmp_path)
     assert validated.decisive((2, 2, 2, 2)) == pytest.approx(expected)
     assert validated.loss((2, 2, 2, 2)) == pytest.approx(np.mean(losses[:2]))
@@ -307,7 +307,7 @@ def test_only_what_is_unknown_is_measured(digits: Row, tmp_path: Path, monkeypat
     def measure(bitwidths: tuple[int, ...], seeds: tuple[int, ...]) -> None:
         asked.append(seeds)
         rows = [
-            ("2 2 2 2", choosing.digest(recipe), 30, seed, 0.9, 0.9, 0.25)
+            ("2 2 2 2", choosing.digest(recipe, digits.quantizer), 30, seed, 0.9, 0.9, 0.25)
             for seed in (seed for of in asked for seed in of)
         ]
         with (tmp_path / "validated.csv").open("w", newline="") as file:
@@ -323,7 +323,7 @@ def test_only_what_is_unknown_is_measured(digits: Row, tmp_path: Path, monkeypat
 
 
 def test_a_warm_start_is_another_recipe_since_the_control_is_as_long() -> None:
-    digests = {choosing.digest(FinalRecipe(warm_start=epochs)) for epochs in (0, 5, 10)}
+    digests = {choosing.digest(FinalRecipe(warm_start=epochs), "wrpn") for epochs in (0, 5, 10)}
     assert len(digests) == 3
     assert "24b7e832" not in digests  # of 10, when the control had none of it
 

@@ -117,8 +117,8 @@ def test_a_final_network_is_not_taken_for_the_other(monkeypatch: pytest.MonkeyPa
 
 def test_keys_of_networks_with_all_layers_are_what_they_were() -> None:
     """Else nobody's cache, and no table that was measured before, would be of the task any more."""
-    then = AccuracyTable.load("digits").about["accuracy_depends_on"]
-    now = live_source("digits", precision="bf16", workers=1).fingerprint
+    then = AccuracyTable.load("mnist-wrpn").about["accuracy_depends_on"]
+    now = live_source("mnist", quantizer="wrpn", precision="fp32", workers=1).fingerprint
     assert now is not None
 
     def everywhere(known: Mapping[str, Any]) -> dict[str, Any]:

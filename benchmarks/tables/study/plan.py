@@ -54,7 +54,7 @@ def job(
     part: str, task: str, quantizer: str, bitwidths: Sequence[int] | None, recipe: Recipe, images: int, seed: int
 ) -> Job:
     """Return a row's definition; recipes that come to the same there become one."""
-    if quantizer != "lsq" or set(bitwidths or ()) == {1}:  # no step sizes are trained
+    if quantizer != "lsq" or set(bitwidths or ()) == {1}:  # no step sizes were trained, then
         recipe = recipe.without_steps
     if len(different := set(bitwidths or (FULL_PRECISION_BITS,))) == 1:
         recipe = recipe.at(*different)
