@@ -29,6 +29,13 @@ def test_with_zero(bits: int) -> None:
     assert (quantized == 0).any()
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_without_zero(bits: int) -> None:
+    quantized = learned_steps.WithoutZero(weight := torch.linspace(-1.0, 1.0, 2001)[None], bits)(weight)
+    assert len(quantized.unique()) == 2**bits
+    assert not (quantized == 0).any()
+
+
 def test_every_row_is_measured_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,8 +48,10 @@ def test_every_row_is_measured_and_kept(
     }
     found = {(row["variant"], row["bits"]): float(row["accuracy"]) for row in rows if row["images"] == "0"}
     assert len({found[variant, "3"] for variant in learned_steps.VARIANTS}) == 3
+    assert found["lsq", "3"] == found["without_zero", "3"]
+    assert found["lsq", "8"] == found["with_zero", "8"]
     printed = capsys.readouterr().out
     for accuracy in found.values():
         assert f"{100 * accuracy:.2f}" in printed
-    assert printed.count("±") == 6
+    assert printed.count("±") == 8
     assert set(QUANTIZERS) == {"lsq", "wrpn", "dorefa"}

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from agents.run.settings import Options, new_settings
 from benchmarks.reproduce import __main__ as command
-from benchmarks.reproduce import choosing, levers, networks, rows, walking
+from benchmarks.reproduce import choosing, levers, networks, rows, testing, walking
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.rows import ROWS, Row, find
 from benchmarks.reproduce.searching import Found, arguments, search
 from benchmarks.reproduce.smoothing import smoothed
 from releq_env import ReLeQError
+from releq_env.quantization import QUANTIZERS
 from releq_env.tasks import TASKS, Examples
 from releq_env.tasks.final import FinalRecipe
 
@@ -320,6 +321,24 @@ def test_only_what_is_unknown_is_measured(digits: Row, tmp_path: Path, monkeypat
     monkeypatch.setattr(validated, "_measure", measure)
     assert validated.loss((2, 2, 2, 2), (100,)) == validated.decisive((2, 2, 2, 2)) == 0.25
     assert asked == [(100,), (101,), (102, 103)]
+
+
+def test_a_result_of_another_version_of_the_quantizer_is_refused(tmp_path: Path) -> None:
+    same = {"bitwidths": [2, 2], "recipe": asdict(FinalRecipe()), "quantizer": "lsq"}
+    result, chosen = tmp_path / "result.json", tmp_path / "chosen.json"
+    chosen.write_text(json.dumps(same))
+    version = QUANTIZERS["lsq"].version
+    result.write_text(json.dumps(same | {"quantizer_version": version}))
+    testing.check_result(result, chosen)
+    result.write_text(json.dumps(same | {"quantizer_version": version - 1}))
+    with pytest.raises(ReLeQError, match=f"is of version {version - 1} of lsq, which is {version} today; delete it"):
+        testing.check_result(result, chosen)
+
+
+def test_losses_of_another_version_of_the_quantizer_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = choosing.digest(FinalRecipe(), "lsq")
+    monkeypatch.setitem(QUANTIZERS, "lsq", replace(QUANTIZERS["lsq"], version=99))
+    assert choosing.digest(FinalRecipe(), "lsq") != before
 
 
 def test_a_warm_start_is_another_recipe_since_the_control_is_as_long() -> None:

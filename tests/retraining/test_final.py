@@ -479,6 +479,15 @@ def test_what_the_task_has_not_is_refused() -> None:
         FinalRetraining(engine, FinalRecipe(shift=1))
 
 
+def test_another_version_of_the_quantizer_is_asked_for_and_the_same_control(
+    pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized, control = (digits(pretrained).asked(bits, 1e-3, 0) for bits in ((2,) * 4, None))
+    monkeypatch.setitem(QUANTIZERS, "lsq", dataclasses.replace(QUANTIZERS["lsq"], version=99))
+    assert digits(pretrained).asked((2,) * 4, 1e-3, 0) != quantized
+    assert digits(pretrained).asked(None, 1e-3, 0) == control
+
+
 def test_raising_the_version_changes_what_is_asked(pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digits(pretrained).asked((2,) * 4, 1e-3, 0)
     monkeypatch.setattr(final_module, "FINAL_VERSION", 99)

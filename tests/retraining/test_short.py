@@ -523,6 +523,13 @@ def test_a_quantizer_is_known_by_what_makes_it(live: Callable[..., Any], monkeyp
     assert len(keys) == 6  # two are the same
 
 
+def test_a_quantizer_is_known_by_its_version(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"wrpn": live(quantizer="wrpn").fingerprint, "lsq": live().fingerprint}
+    monkeypatch.setitem(QUANTIZERS, "wrpn", replace(QUANTIZERS["wrpn"], version=2))
+    assert live(quantizer="wrpn").fingerprint != known["wrpn"]
+    assert live().fingerprint == known["lsq"]
+
+
 def test_a_quantizer_is_known_by_its_rates(live: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
     for changes in ({}, {"own_rate": 0.5}, {"slower": False}):
