@@ -39,21 +39,13 @@ BITS = (2, 3, 4, 5, 6, 8)
 class WithZero(LSQ):
     """`LSQ` with zero among the levels at all bitwidths, 2 to 8."""
 
-    @staticmethod
-    def levels(bits: int) -> Grid:
-        """Return the whole numbers of a bitwidth that lie as far below zero as above."""
-        top = 2.0 ** (bits - 1) - 1.0
-        return Grid(top, 0.0, top)
+    levels = staticmethod(Grid.whole)
 
 
 class WithoutZero(LSQ):
     """`LSQ` without zero among the levels at all bitwidths."""
 
-    @staticmethod
-    def levels(bits: int) -> Grid:
-        """Return the halves of a bitwidth."""
-        end = 2.0 ** (bits - 1)
-        return Grid(end - 0.5, 0.5, end)
+    levels = staticmethod(Grid.halves)
 
 
 class Published(WithZero):

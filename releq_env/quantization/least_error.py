@@ -17,6 +17,7 @@ from releq_env.quantization.base import SMALLEST_STEP
 _SHARES = tuple(0.85**k for k in range(17))  # of the largest weight, 1 to 0.07: where the range may end
 _REFINED = 2  # times levels and steps are fitted to each other
 _PIECE = {"cpu": 2**18}  # weights at once: what is passed over so often should stay in the processor's cache
+_PIECE_ELSEWHERE = 2**26  # a launch takes longer than a small piece does
 _FAINT = 0.01  # of the layer's mean step is that of a channel of zeros, where zero is no level: it shifts its output
 
 
@@ -33,7 +34,7 @@ def least_error_steps(rows: Tensor, top: Tensor | float, shift: Tensor | float) 
         shift: 0, or 0.5 where levels are halves; likewise.
     """
     weights = rows.numel() // max(1, rows.shape[-2])
-    pieces = rows.split(max(1, _PIECE.get(rows.device.type, 2**26) // max(1, weights)), dim=-2)
+    pieces = rows.split(max(1, _PIECE.get(rows.device.type, _PIECE_ELSEWHERE) // max(1, weights)), dim=-2)
     with torch.autocast(rows.device.type, enabled=False):
         steps = torch.cat([_of_least_error(piece, top, shift) for piece in pieces], dim=-1)
     share: Tensor | float = _FAINT ** (2.0 * shift)  # 1 where zero is a level

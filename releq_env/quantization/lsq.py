@@ -30,17 +30,28 @@ class Grid(NamedTuple):
     shift: float
     edge: float
 
+    @classmethod
+    def whole(cls, bits: int) -> "Grid":
+        """Return the whole numbers of a bitwidth, 2 to 8: zero, and as many below it as above."""
+        top = 2.0 ** (bits - 1) - 1.0
+        return cls(top, 0.0, top)
+
+    @classmethod
+    def halves(cls, bits: int) -> "Grid":
+        """Return the halves of a bitwidth, 1 to 8: all levels that it can have."""
+        end = 2.0 ** (bits - 1)
+        return cls(end - 0.5, 0.5, end)
+
 
 def grid(bits: int) -> Grid:
     """Return the levels of a bitwidth, 1 to 8.
 
-    Of few levels none is given away: without zero 2 bits have four, not three (Centered Symmetric Quantization, Asim et
-    al. 2021, https://openreview.net/forum?id=dtt435G80Ng; for 2 bits also ParetoQ, Liu et al. 2025, arXiv 2502.02631).
+    Of few levels none is given away: without zero 2 bits have four, not three (CSQ: Centered Symmetric Quantization for
+    Extremely Low Bit Neural Networks, Asim et al. 2021; for 2 bits also ParetoQ, Liu et al. 2025, arXiv 2502.02631).
     From 4 bits on, where one more buys little, there is a zero: codes are then integers that other programs compute
     with as they are.
     """
-    half = 2.0 ** (bits - 1)
-    return Grid(half - 0.5, 0.5, half) if bits <= WITHOUT_ZERO else Grid(half - 1.0, 0.0, half - 1.0)
+    return Grid.halves(bits) if bits <= WITHOUT_ZERO else Grid.whole(bits)
 
 
 class LSQ(WeightQuantizer):
