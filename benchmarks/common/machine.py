@@ -2,8 +2,10 @@
 
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,16 @@ def describe() -> dict[str, object]:
         "precision": str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch."),
         "revision": revision(),
     }
+
+
+def listed(machines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line of Markdown for each machine with its versions, and at which revisions it was at work."""
+    revisions: dict[str, list[str]] = {}
+    for each in machines:
+        versions = ", ".join(f"{name} {found}" for name, found in each["versions"].items())
+        line = f"- {each['cores']} cores of {each['processor']}, Python {each['python']}, {versions}"
+        revisions.setdefault(line, []).append(str(each["revision"]))
+    return [f"{line}; revision {', '.join(found)}" for line, found in revisions.items()]
 
 
 def processor() -> str:

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.common import machine
 from benchmarks.common.recording import RESULTS
 from benchmarks.compare import pictures, sections, statistics
 from benchmarks.compare.scores import Scores
@@ -173,13 +174,8 @@ def _lottery(path: Path, out: Path) -> list[str]:
 
 
 def _made(main: Scores) -> str:
-    machines = [
-        f"- {machine['cores']} cores of {machine['processor']}, Python {machine['python']}, revision "
-        f"{machine['revision']}; " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        for machine in main.machines
-    ]
     rows = [f"| {algo} | `{_settings(main, algo)}` |" for algo in main.algos]
-    return "\n".join([*_COMMANDS, "", *machines, "", "| agent | settings |", "|---|---|", *rows])
+    return "\n".join([*_COMMANDS, "", *machine.listed(main.machines), "", "| agent | settings |", "|---|---|", *rows])
 
 
 _COMMANDS = (

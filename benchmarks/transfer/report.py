@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from agents.algorithms.transfer.sight import HORIZON
 from agents.algorithms.transfer.weights import SHIPPED, read_policy
+from benchmarks.common import machine
 from benchmarks.compare.scores import Scores
 from benchmarks.compare.statistics import Interval, difference_interval, improvement_interval, interval, mean
 from benchmarks.transfer.pictures import draw
@@ -59,7 +60,7 @@ def write(output: Path) -> str:
     if groups:
         draw({group.title: group.best for group in groups}, folder / "best.png")
         parts += ["![Normalised best so far after 1 to 20 evaluations](best.png)\n"]
-    parts += ["## Made with\n", _tables(results), "", _policies(), "", *_machines(results)]
+    parts += ["## Made with\n", _tables(results), "", _policies(), "", *machine.listed(results.machines)]
     text = "\n".join(parts) + "\n"
     replace_file(folder / "README.md", text)
     return text
@@ -120,14 +121,6 @@ def _policies() -> str:
         _, about = read_policy(path)
         lines.append((path.stem, about["trained_on"], str(about["seed"]), f"`{about['command']}`"))
     return table(("policy", "trained on", "seed", "command"), lines, aligned=False)
-
-
-def _machines(results: TransferResults) -> list[str]:
-    return [
-        f"- {each['processor']}, {each['cores']} cores, Python {each['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in each["versions"].items())
-        for each in results.machines
-    ]
 
 
 def _said(found: Interval, signed: bool = False) -> str:
