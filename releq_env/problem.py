@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import COSTS, CostTerms, cheapest_share, cost_matrix, cost_model
+from releq_env.cost import COSTS, CostTerms, cheapest_share, check_positive, cost_matrix, cost_model
 from releq_env.errors import ReLeQError, UnknownArgumentError, check_choice, check_fraction, check_whole, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
 from releq_env.layer_info import LayerInfo
@@ -408,7 +408,9 @@ class Problem:
     @cached_property
     def costs(self) -> NDArray[np.float64]:
         """`C[layer, choice]` in the cost's own unit, shape `(layers, most choices)`."""
-        return cost_matrix(self.cost, cost_model(self.cost), self.layers, self.choices)
+        costs = cost_matrix(self.cost, cost_model(self.cost), self.layers, self.choices)
+        check_positive(self.cost, costs)
+        return costs
 
     @cached_property
     def cheapest(self) -> float:

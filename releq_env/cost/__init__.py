@@ -4,7 +4,7 @@ from releq_env.cost.bit_serial import bit_serial
 from releq_env.cost.bitops import bitops
 from releq_env.cost.csv_file import PREFIX, CsvCost
 from releq_env.cost.energy import energy
-from releq_env.cost.matrix import CostModel, cheapest_share, cost_matrix
+from releq_env.cost.matrix import CostModel, cheapest_share, check_positive, cost_matrix
 from releq_env.cost.mean_bits import mean_bits
 from releq_env.cost.size import size
 from releq_env.cost.terms import CostTerms
@@ -34,4 +34,4 @@ def cost_model(cost: str) -> CostModel:
     return COSTS[cost]
 
 
-__all__ = ["COSTS", "CostModel", "CostTerms", "cheapest_share", "cost_matrix", "cost_model"]
+__all__ = ["COSTS", "CostModel", "CostTerms", "cheapest_share", "check_positive", "cost_matrix", "cost_model"]

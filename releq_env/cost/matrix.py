@@ -29,7 +29,7 @@ def cost_matrix(name: str, model: CostModel, layers: Sequence[LayerInfo], choice
         choices: The bitwidths of each.
 
     Raises:
-        ReLeQError: If the model gives something else than a number from 0, or some assignment costs nothing.
+        ReLeQError: If the model gives something else than a number from 0.
     """
     width = max(map(len, choices))
     costs = np.empty((len(layers), width))
@@ -38,12 +38,21 @@ def cost_matrix(name: str, model: CostModel, layers: Sequence[LayerInfo], choice
             sum(_checked(name, each, bits, model(each, bits)) for each in layer.each)
             for bits in _padded(of_layer, width)
         ]
+    costs.flags.writeable = False
+    return costs
+
+
+def check_positive(name: str, costs: NDArray[np.float64]) -> None:
+    """Raise `ReLeQError` if some assignment costs nothing: there is no State of Quantization then.
+
+    Args:
+        name: Of the model.
+        costs: Its `cost_matrix`.
+    """
     if not costs.min(axis=1).sum() > 0:
         raise ReLeQError(
             f"cost={name!r} lets an assignment cost nothing; some layer has to cost something at any bitwidth"
         )
-    costs.flags.writeable = False
-    return costs
 
 
 def cheapest_share(costs: NDArray[np.float64]) -> float:

@@ -44,7 +44,8 @@ class CostTerms:
             "weighted_bits": sum(layer.weights for layer in layers),
         }
         self._table = np.stack([each[name] for name in self.names], axis=-1).reshape(-1, len(self.names))
-        self._divisors = np.array([float(dearest[name]) for name in self.names])
+        # A network of embeddings alone multiplies nothing: 0 of 0 is 0.
+        self._divisors = np.array([float(dearest[name]) or 1.0 for name in self.names])
         self._first = np.arange(len(layers)) * costs.shape[1]  # row of each layer's first choice
 
     def __call__(self, choices: ArrayLike) -> NDArray[np.float64]:

@@ -60,12 +60,18 @@ def compare(network: nn.Module, run: Runner, inputs: Tensor) -> Agreement:
         inputs: Shape `(count, ...)`.
 
     Raises:
-        ReLeQError: If the file cannot be run.
+        ReLeQError: If the file or the network cannot be run.
     """
     difference, largest, margins = 0.0, 0.0, []
     for batch in inputs.split(_BATCH):
-        with pinned_arithmetic(), torch.no_grad():
-            ours = [each.float().numpy() for each in outputs(network(batch))]
+        try:
+            with pinned_arithmetic(), torch.no_grad():
+                ours = [each.float().numpy() for each in outputs(network(batch))]
+        except Exception as error:  # whatever a network raises
+            raise ReLeQError(
+                f"the network does not run on inputs of shape {tuple(batch.shape[1:])} and type {batch.dtype} "
+                f"({' '.join(str(error).split())[:200]}); give --input-shape, --input-dtype, or --check FILE.npy"
+            ) from error
         try:
             theirs = run(batch)
         except Exception as error:  # the runtimes' own are of no public class

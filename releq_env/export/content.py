@@ -76,12 +76,14 @@ class Content(NamedTuple):
         for name, layer in self.layers.items():
             one = id(self.packed[name][0]), layer  # what was one weight is one again
             if one not in made:
-                made[one] = nn.Parameter(layer.weights(*self.packed[name]))
+                trained = _weight(network.get_submodule(name)).requires_grad
+                made[one] = nn.Parameter(layer.weights(*self.packed[name]), requires_grad=trained)
             weights[name] = made[one]
         for name, weight in weights.items():
             module = network.get_submodule(name)
             weight.data = weight.data.to(_weight(module).device)
             if parametrize.is_parametrized(module, "weight"):  # by weight norm, of which the result was quantized
+                _with_class_of_its_own(module)
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
             # A new parameter: the old one may be that of another layer, too, with other or no quantization.
             module.weight = weight
@@ -108,6 +110,12 @@ class Content(NamedTuple):
         for name, first in distinct(expected)[1].items():
             if not torch.equal(self.others[name], self.others[first]):
                 yield f"its {short(name)} and {short(first)} differ, here they are one tensor"
+
+
+def _with_class_of_its_own(module: nn.Module) -> None:
+    """Give a parametrized module another class: torch takes `weight` from the class, which copies share."""
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -31,6 +31,6 @@ def run(model: Model, path: Path) -> Runner:
 
     def compute(batch: Tensor) -> list[NDArray[Any]]:
         with pinned_arithmetic(), torch.no_grad():
-            return [each.numpy() for each in outputs(network(batch))]
+            return [each.float().numpy() for each in outputs(network(batch))]
 
     return compute

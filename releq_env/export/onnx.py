@@ -87,14 +87,21 @@ def _exported(network: nn.Module, about: About, opset: int) -> tuple[ModelProto,
             try:
                 program = torch.onnx.export(network, (example[:1],), **settings)
             except Exception as error:
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
                 raise ReLeQError(
-                    f"torch cannot export this {type(network).__name__} as ONNX ({lines[-1][:200]}); "
+                    f"torch cannot export this {type(network).__name__} as ONNX ({_first_cause(error)}); "
                     "use --format packed, or change its forward() until torch.onnx.export(dynamo=True) takes it"
                 ) from error
             dynamic = False
     assert program is not None
     return program.model_proto, dynamic
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the first line of what torch's exporter has wrapped in reports of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:200]}"
 
 
 def _by_initializer(model: ModelProto, network: nn.Module, weights: Mapping[str, Integers]) -> dict[str, Integers]:

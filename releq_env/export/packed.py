@@ -1,6 +1,7 @@
 """The format `packed`: every weight in exactly its bitwidth."""
 
 import copy
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -142,7 +143,7 @@ def packed_size(network: nn.Module, layers: Sequence[LayerInfo], bitwidths: Sequ
     chosen = {weight_identity(modules[name]) for name in names}
     alike = [module for module in modules.values() if weight_identity(module) in chosen]
     others, _ = distinct(rest(network, alike))
-    return int(sum(map(size, layers, bitwidths))) + _bytes(others.values())
+    return int(sum(map(size, layers, map(operator.index, bitwidths)))) + _bytes(others.values())
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError
@@ -128,6 +129,8 @@ def integers(layer: PackedLayer, packed: Tensor, scale: Tensor) -> IntxUnpackedT
 def _unsupported(module: nn.Module, scale: Tensor) -> str | None:
     if not isinstance(module, nn.Linear | nn.Conv2d):
         return f"torchao's integers have no {type(module).__name__}"
+    if isinstance(module, NonDynamicallyQuantizableLinear):
+        return "nn.MultiheadAttention computes with its weight without calling it, which torchao's integers do not take"
     if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
         return "torchao's convolution takes padding with zeros, in numbers"
     return None if scale.dtype in _TYPES else f"torchao's integers have no weights of type {scale.dtype}"

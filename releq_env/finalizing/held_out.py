@@ -1,6 +1,8 @@
 """The one place where final results read test data."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -11,16 +13,24 @@ from releq_env.tasks import Examples, Task
 from releq_env.tasks.pretraining import score
 
 
-class TestData(NamedTuple):
+@dataclass(frozen=True)
+class TestData:
     """Test data.
 
     Attributes:
         read: Reads them.
-        label: What tells them from others.
+        name: Of the data set.
+        digest: Returns what tells them from others, for which they may have to be read.
     """
 
     read: Callable[[], Examples]
-    label: str
+    name: str
+    digest: Callable[[], str]
+
+    @cached_property
+    def label(self) -> str:
+        """Name and digest. Raises `ReLeQError` if they have to be read and cannot be."""
+        return f"{self.name} {self.digest()}"
 
 
 class Network(NamedTuple):

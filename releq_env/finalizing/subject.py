@@ -1,5 +1,6 @@
 """What is finalized: a network and an assignment, from whatever was given."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from releq_env.tables import TableSource
 from releq_env.tasks import TASKS, Task, get_task, load_pretrained
 from releq_env.tasks.own_data import OwnData
 
+_LONGEST = 100  # characters of a folder's name that say the bitwidths
 _ACCEPTED = "a run folder, a SearchResult, a Problem, a Task, or one of: "
 
 
@@ -87,9 +89,8 @@ def understood(
         raise ReLeQError(f"which bitwidths are meant for {engine.task.name}? give {count}, one a layer")
     bits = tuple(whole(_numbers(bitwidths)))
     engine.check(bits)
-    name = "-".join(map(str, bits))
     within = run / "final" if run is not None else Path("runs") / "final" / f"{engine.task.name}-{engine.quantizer}"
-    return Subject(engine, bits, _test(engine, test_data), within / (name if len(name) <= 100 else name[:100]))
+    return Subject(engine, bits, _test(engine, test_data), within / _folder_name(bits))
 
 
 def _of_task(task: Task, given: dict[str, Any]) -> ShortRetraining:
@@ -173,12 +174,19 @@ def _test(engine: ShortRetraining, test_data: Any) -> TestData | None:
     if test_data is None:
         if isinstance(dataset, OwnData) and dataset.parts[2] is None:
             return None
-        known = dataset.test_digest() if isinstance(dataset, OwnData) else (dataset.digests or ("", ""))[1]
-        return TestData(partial(dataset.load_test, engine.data_root), f"{dataset.name} {known}")
+        root = engine.data_root
+        return TestData(partial(dataset.load_test, root), dataset.name, partial(dataset.test_digest, root))
     if not isinstance(dataset, OwnData):
         raise ReLeQError(f"test_data= was given for {engine.task.name}, which has its own; leave it out")
     with_test = dataset.with_test(test_data)  # which checks it
-    return TestData(with_test.load_test, f"{dataset.name} {with_test.test_digest()}")
+    return TestData(with_test.load_test, dataset.name, with_test.test_digest)
+
+
+def _folder_name(bitwidths: Sequence[int]) -> str:
+    name = "-".join(map(str, bitwidths))
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"  # those of many layers begin alike
 
 
 def _numbers(bitwidths: Any) -> tuple[int, ...]:

@@ -1,14 +1,17 @@
 """Quantize a copy of a network, layer by layer."""
 
+import contextlib
 import copy
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from releq_env.errors import ReLeQError, check_choice
-from releq_env.quantization.registry import QUANTIZERS
+from releq_env.quantization.registry import QUANTIZERS, Quantizer
 
 
 def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int], quantizer: str = "lsq") -> nn.Module:
@@ -28,17 +31,18 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
 
     Raises:
         ReLeQError: If there is no such quantizer, it does not support a layer's bitwidth, or there are
-            not as many bitwidths as layers.
+            not as many bitwidths as layers, or a name is no module of the network or there twice.
     """
     check_choice("quantizer", quantizer, QUANTIZERS)
     if len(layers) != len(bitwidths):
         raise ReLeQError(f"{len(bitwidths)} bitwidths for {len(layers)} layers; give one a layer")
     entry = QUANTIZERS[quantizer]
-    for name, bits in zip(layers, bitwidths, strict=True):
-        if bits not in entry.bitwidths:
-            raise ReLeQError(
-                f"layer {name!r} cannot have {bits!r} bits; {quantizer} supports {', '.join(map(str, entry.bitwidths))}"
-            )
+    known = dict(network.named_modules())
+    for place, name in enumerate(layers):
+        if name not in known or name in layers[:place]:
+            why = "is named twice" if name in known else f"is no module of {type(network).__name__}"
+            raise ReLeQError(f"layer {name!r} {why}; give the names that quantizable_layers() has")
+    bitwidths = [_whole(name, bits, entry, quantizer) for name, bits in zip(layers, bitwidths, strict=True)]
     quantized = copy.deepcopy(network)
     named = [quantized.get_submodule(name) for name in layers]
     for layer, bits in zip(named, bitwidths, strict=True):
@@ -48,6 +52,15 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
         for module in [layer, *_others_with_this_weight(quantized, layer, named)]:
             parametrize.register_parametrization(module, "weight", quantizer_of_weight)
     return quantized
+
+
+def _whole(name: str, bits: Any, entry: Quantizer, quantizer: str) -> int:
+    """Return a bitwidth as Python's own integer: NumPy's small ones overflow, and are no JSON."""
+    with contextlib.suppress(TypeError):
+        if operator.index(bits) in entry.bitwidths:
+            return operator.index(bits)
+    supported = ", ".join(map(str, entry.bitwidths))
+    raise ReLeQError(f"layer {name!r} cannot have {bits!r} bits; {quantizer} supports {supported}")
 
 
 def _others_with_this_weight(network: nn.Module, layer: nn.Module, named: Sequence[nn.Module]) -> list[nn.Module]:

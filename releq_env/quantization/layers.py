@@ -90,14 +90,14 @@ def survey(network: nn.Module, inputs: Tensor, skip: Collection[str] = (), apart
     names: dict[nn.Module, str] = {each: name for name, each in modules.items() if isinstance(each, QUANTIZABLE)}
     macs: dict[nn.Module, int] = {}
 
-    def count(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def count(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         if isinstance(module, nn.MultiheadAttention):  # which uses the weight of this one without calling it
             module, output = module.out_proj, output[0]
-        macs[module] = macs.get(module, 0) + _macs(module, arguments, output)
+        macs[module] = macs.get(module, 0) + _macs(module, (*arguments, *named.values()), output)
 
     attention = () if apart else nn.MultiheadAttention
     called = [module for module in modules.values() if module in names or isinstance(module, attention)]
-    hooks = [module.register_forward_hook(count) for module in called]
+    hooks = [module.register_forward_hook(count, with_kwargs=True) for module in called]
     try:
         outputs = _run(network, inputs)
     finally:

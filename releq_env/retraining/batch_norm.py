@@ -16,13 +16,20 @@ _CALIBRATION = 1000
 _BATCH = 500
 
 
-def calibration_batches(inputs: Tensor) -> list[Tensor]:
+def calibration_batches(inputs: Tensor, mixed: bool = False) -> list[Tensor]:
     """Return the training inputs that statistics are estimated on, in batches.
 
     Args:
         inputs: All of them, shape `(N, ...)`.
+        mixed: Whether they are drawn from all of them, always the same ones, and are not simply the first: for data
+            that may be sorted, by class for example.
     """
-    *batches, last = inputs[:_CALIBRATION].split(_BATCH)
+    if mixed:
+        drawn = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:_CALIBRATION]
+        chosen = inputs[drawn.to(inputs.device)]
+    else:
+        chosen = inputs[:_CALIBRATION]
+    *batches, last = chosen.split(_BATCH)
     if batches and len(last) == 1:  # a channel may have one value then, and no variance
         last = torch.cat([batches.pop(), last])
     return [*batches, last]
@@ -33,22 +40,27 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Estimate the statistics of all batch normalisation anew, with the weights as they are quantized now.
 
     Args:
-        network: In eval mode; its normalisation is left so, but for the statistics.
+        network: In eval mode; its normalisation is left so, but for the statistics. One that is not called, in the
+            auxiliary head of a training for example, keeps those that it has.
         batches: Inputs; each batch counts the same.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers(recurse=False)} for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
         norm.train()
     for batch in batches:
         network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm, momentum, statistics in zip(norms, momenta, before, strict=True):
         norm.momentum = momentum
         norm.eval()
+        if norm.num_batches_tracked is not None and norm.num_batches_tracked == 0:
+            for name, buffer in statistics.items():
+                norm.get_buffer(name).copy_(buffer)
 
 
 def fold(network: nn.Module, pairs: Iterable[Pair]) -> None:

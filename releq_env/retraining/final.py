@@ -21,7 +21,7 @@ from releq_env.devices import instruction_set
 from releq_env.errors import ReLeQError, short
 from releq_env.paths import cache_folder
 from releq_env.quantization import QUANTIZERS, quantize
-from releq_env.retraining.batch_norm import calibration_batches, fold, recalibrate
+from releq_env.retraining.batch_norm import fold, recalibrate
 from releq_env.retraining.data import channels_last
 from releq_env.retraining.final_run import Run, trained_parameters
 from releq_env.retraining.fused import fuse
@@ -30,6 +30,7 @@ from releq_env.retraining.teacher import Shown, outputs_by_way
 from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.final import CONTROL_IGNORES, FinalRecipe
 from releq_env.tasks.losses import soft_cross_entropy
+from releq_env.tasks.own_outputs import join_outputs, joins_outputs
 from releq_env.tasks.pretrained import architecture
 
 FINAL_VERSION = 2
@@ -234,7 +235,7 @@ class FinalRetraining:
         fuse(network, fused)
         if bitwidths is not None:  # the statistics are those of other weights
             with engine.autocast():
-                recalibrate(network, map(channels_last, calibration_batches(engine.load().inputs)))
+                recalibrate(network, engine.calibration())
         if not self.recipe.live_batch_norm:
             whole = network
             network = _twin(whole)
@@ -249,6 +250,8 @@ class FinalRetraining:
         engine = self.engine
         original = engine.pretrained.network if self._given_teacher is None else self._given_teacher
         network = engine._placed(copy.deepcopy(original)).requires_grad_(False)
+        if self._given_teacher is not None and joins_outputs(engine.pretrained.network):
+            join_outputs(network)
         if self._given_teacher is None:
             fused, folded = engine._pairs
             fuse(network, fused)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from releq_env.errors import ReLeQError
 from releq_env.retraining import final_checkpoint
 from releq_env.retraining.adam import Adam
-from releq_env.retraining.batch_norm import calibration_batches, recalibrate
+from releq_env.retraining.batch_norm import recalibrate
 from releq_env.retraining.data import Data, channels_last
 from releq_env.retraining.rates import parameter_groups
 
@@ -84,7 +84,7 @@ class Run:
             parameter.data.copy_(mean)
         if self._average and self._recipe.live_batch_norm:  # its statistics are those of other weights
             with self._engine.autocast():
-                recalibrate(self._plain, map(channels_last, calibration_batches(self._data.inputs)))
+                recalibrate(self._plain, self._engine.calibration())
         return self._plain
 
     def seconds_an_epoch(self) -> float:
@@ -170,7 +170,7 @@ class Run:
         state = np.random.SeedSequence([self._seed, epoch]).generate_state(2, np.uint64) >> np.uint64(1)
         order = torch.randperm(len(self._data.targets), generator=torch.Generator().manual_seed(int(state[0])))
         generator = torch.Generator(device).manual_seed(int(state[1]))
-        for batch in order.to(device).split(self._recipe.batch_size):
+        for batch in self._split(order.to(device)):
             ways = final.augmentation.draw(len(batch), generator)
             inputs = channels_last(final.augmentation.apply(self._data.inputs[batch], ways))
             teacher = None
@@ -213,7 +213,14 @@ class Run:
 
     @property
     def _steps_an_epoch(self) -> int:
-        return math.ceil(len(self._data.targets) / self._recipe.batch_size)
+        return len(self._split(torch.empty(len(self._data.targets))))
+
+    def _split(self, order: Tensor) -> list[Tensor]:
+        """Return an epoch's examples in batches; one alone has no variance, and goes with those before it."""
+        *batches, last = order.split(self._recipe.batch_size)
+        if batches and len(last) == 1 and self._recipe.live_batch_norm:
+            last = torch.cat([batches.pop(), last])
+        return [*batches, last]
 
 
 class _Swapped:

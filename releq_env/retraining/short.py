@@ -26,6 +26,7 @@ from releq_env.retraining.neighbours import Pair, neighbours, unchanged
 from releq_env.retraining.rates import parameter_groups
 from releq_env.seeds import Seed, check_seed, each_seed
 from releq_env.tasks import Pretrained, Task
+from releq_env.tasks.layouts import with_channels_last
 from releq_env.tasks.own_data import OwnData
 
 ENGINE_VERSION = 3
@@ -308,9 +309,17 @@ class ShortRetraining:
         fused, folded = self._pairs
         fuse(network, fused)
         with self.autocast():
-            recalibrate(network, map(channels_last, calibration_batches(self.load().inputs)))
+            recalibrate(network, self.calibration())
         fold(network, folded)
         return network
+
+    def calibration(self) -> list[Tensor]:
+        """Return the training inputs that statistics of batch normalisation are estimated on, in batches.
+
+        The built-in data sets are in random order; those of a user may be sorted.
+        """
+        mixed = isinstance(self.task.dataset, OwnData)
+        return list(map(channels_last, calibration_batches(self.load().inputs, mixed)))
 
     def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return what a network makes of inputs, shape `(N, ...)`: computed in the precision chosen, as float32."""
@@ -337,10 +346,7 @@ class ShortRetraining:
         return accuracy
 
     def _placed(self, network: nn.Module) -> nn.Module:
-        network = network.to(self.device).eval()
-        if any(parameter.ndim > 4 for parameter in network.parameters()):
-            return network  # with three dimensions: torch has no word for both layouts
-        return network.to(memory_format=torch.channels_last)
+        return with_channels_last(network.to(self.device).eval())
 
     @functools.cached_property
     def _pairs(self) -> tuple[list[Pair], list[Pair]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from releq_env.choices import Choices, check_choices
-from releq_env.cost import CostTerms, cheapest_share, cost_matrix, cost_model
+from releq_env.cost import CostTerms, cheapest_share, check_positive, cost_matrix, cost_model
 from releq_env.errors import ReLeQError, check_fraction, short
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
@@ -411,6 +411,7 @@ class AccuracyTable:
         least = self.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
         check_fraction("min_relative_accuracy", least)
         costs = cost_matrix(cost, model, self.layers, choices)
+        check_positive(cost, costs)
         settings = RewardSettings(float(least), cheapest_share(costs), self.released_constants)
         objective = make_objective(reward, settings, max_cost)
         values = self.values(seed)

@@ -97,6 +97,19 @@ class Dataset:
             content = self._hashed(data_folder(data_root))
         return f"{self.name}/{content}/{self.validation_images}/{self.mean}/{self.std}/{self.scale}"
 
+    def test_digest(self, data_root: str | os.PathLike[str] | None = None) -> str:
+        """Return what tells the test part from others; it is read for that unless it has a published digest or a key.
+
+        Args:
+            data_root: Folder of the data, see `releq_env.paths.data_folder`.
+
+        Raises:
+            ReLeQError: If it has to be read and cannot be.
+        """
+        if self.cache_key is not None:
+            return f"key {self.cache_key}"
+        return self.digests[1] if self.digests is not None else digest(self.load_test(data_root))
+
     def load(self, data_root: str | os.PathLike[str] | None = None) -> tuple[Examples, Examples]:
         """Return the training and the validation part.
 

@@ -15,6 +15,7 @@ from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError, short
 from releq_env.quantization.layers import Survey, survey
 from releq_env.tasks.datasets import Examples
+from releq_env.tasks.layouts import keep_contiguous, takes_channels_last
 from releq_env.tasks.own_data import own_data
 from releq_env.tasks.own_outputs import Layout, Separated, join_outputs, parts_of
 from releq_env.tasks.pretrained import Pretrained, architecture, behaviour_sha256, load_pretrained
@@ -77,7 +78,8 @@ class Given:
 class FromZero:
     """A metric, of which values below 0 count as 0: R2 of a network that has collapsed is negative.
 
-    It is not asked about outputs that are no numbers any more, which many metrics refuse: they count as 0.
+    It is not asked about outputs that are no numbers any more, which many metrics refuse: they count as 0. So do
+    infinite ones if it refuses them.
 
     Attributes:
         metric: `(outputs, targets) -> number`.
@@ -86,11 +88,13 @@ class FromZero:
     metric: Callable[[Any, Any], Any]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> float:
-        if not outputs.isfinite().all():
+        if outputs.isnan().any():
             return 0.0
         try:
             value = float(self.metric(outputs, targets))
         except Exception as error:  # whatever a metric raises
+            if outputs.isinf().any():
+                return 0.0
             raise ReLeQError(f"metric= fails ({type(error).__name__}: {' '.join(str(error).split())})") from error
         return value if value > 0.0 else 0.0
 
@@ -143,6 +147,13 @@ def own_network(
     _thaw(network, found)
     outputs = parts_of(found.outputs, f"what {name} returns")[1]
     _check_batches(network, few, outputs, name)
+    if not takes_channels_last(network, few):
+        keep_contiguous(network)
+        if not takes_channels_last(network, few):
+            raise ReLeQError(
+                f"{name} cannot be run on images with channels last, as they are computed here; where it has "
+                "view(...), let it have flatten(1) or reshape(...)"
+            )
     if outputs.several:
         join_outputs(network)
     loss, metric = _checked_functions(loss, metric, network, few, (outputs, data.layout), (training, validation))

@@ -18,6 +18,8 @@ from releq_env.tasks.own_outputs import Layout
 from releq_env.tasks.own_reading import Part, Room, as_taken, is_ids, read
 
 _BATCH = 256
+_USED = "2"
+"""How the examples are used; another one whenever the same data would be used in another way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,13 @@ class OwnData(Dataset):
         """
         return self._test_part().examples
 
-    def test_digest(self) -> str:
+    def test_digest(self, data_root: str | os.PathLike[str] | None = None) -> str:
         """Return the SHA-256 of the test part. Raises `ReLeQError` if there is none."""
         return self._test_part().identity.split()[0]
 
     def fingerprint(self, data_root: str | os.PathLike[str] | None = None) -> str:
         """Return a hash of the training and the validation part."""
-        return " ".join(part.identity for part in self.parts[:2])
+        return " ".join((_USED, *(part.identity for part in self.parts[:2])))
 
     def normalize(self, inputs: Tensor) -> Tensor:
         """Return the inputs as the network takes them: float32, or int64."""

@@ -19,6 +19,7 @@ class Layout:
 
     Attributes:
         kind: `"tensor"`, `"tuple"` or `"dict"`.
+        made: The type of a named tuple or of a dictionary of another class, else `None`.
         names: Keys of a dictionary, else numbers.
         parts: Of each entry.
         shape: Of a tensor, without the batch dimension.
@@ -30,6 +31,7 @@ class Layout:
     parts: "tuple[Layout, ...]" = ()
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
+    made: type | None = None
 
     @property
     def several(self) -> bool:
@@ -50,21 +52,27 @@ class Layout:
             count = len(part.leaves)
             made.append(part.rebuilt(rest[:count]))
             rest = rest[count:]
-        return dict(zip(self.names, made, strict=True)) if self.kind == "dict" else tuple(made)
+        if self.kind == "tuple":
+            return tuple(made) if self.made is None else self.made(*made)
+        named = dict(zip(self.names, made, strict=True))
+        return named if self.made is None else self.made(**named)
 
     def split(self, tensor: Tensor, types: bool = False) -> Any:
         """Return the nest that `joined` has put together.
 
         Args:
             tensor: Shape `(N, numbers an example)`.
-            types: Whether to give each its type back.
+            types: Whether to give each its type back, not only whole numbers and truth values.
         """
         if not self.several:
             return tensor
         sizes = [int(torch.Size(leaf.shape).numel()) for leaf in self.leaves]
         pieces = tensor.split(sizes, dim=1)
         shaped = [piece.reshape(-1, *leaf.shape) for piece, leaf in zip(pieces, self.leaves, strict=True)]
-        typed = [each.to(leaf.dtype) if types else each for each, leaf in zip(shaped, self.leaves, strict=True)]
+        typed = [
+            each.to(leaf.dtype) if types or not leaf.dtype.is_floating_point else each
+            for each, leaf in zip(shaped, self.leaves, strict=True)
+        ]
         return self.rebuilt(typed)
 
 
@@ -78,14 +86,18 @@ def parts_of(nest: Any, what: str) -> tuple[list[Tensor], Layout]:
         if not nest.ndim:
             raise ReLeQError(f"{what} has a tensor without a batch dimension; give one row an example")
         return [nest], Layout("tensor", shape=tuple(nest.shape[1:]), dtype=nest.dtype)
+    made: type | None = None
     if isinstance(nest, dict):
         names, entries, kind = tuple(nest), list(nest.values()), "dict"
+        made = type(nest) if type(nest) is not dict and all(isinstance(name, str) for name in nest) else None
     elif isinstance(nest, tuple | list) and nest:
         names, entries, kind = tuple(range(len(nest))), list(nest), "tuple"
+        made = type(nest) if hasattr(nest, "_fields") else None
     else:
         raise ReLeQError(f"{what} has {short(type(nest).__name__)} in it; it may be a tensor, or several in a tuple")
     found = [parts_of(entry, what) for entry in entries]
-    return [tensor for tensors, _ in found for tensor in tensors], Layout(kind, names, tuple(each for _, each in found))
+    parts = tuple(each for _, each in found)
+    return [tensor for tensors, _ in found for tensor in tensors], Layout(kind, names, parts, made=made)
 
 
 def joined(nest: Any, dtype: torch.dtype) -> Tensor:
@@ -103,6 +115,11 @@ def join_outputs(network: nn.Module) -> None:
     network.register_forward_hook(_join)
 
 
+def joins_outputs(network: nn.Module) -> bool:
+    """Whether `join_outputs` has joined what a network returns."""
+    return _join in network._forward_hooks.values()
+
+
 def separate_outputs(network: nn.Module) -> nn.Module:
     """Let a network return several again, in place, if `join_outputs` has joined them."""
     for key, hook in list(network._forward_hooks.items()):
@@ -113,8 +130,9 @@ def separate_outputs(network: nn.Module) -> nn.Module:
 
 def _join(network: nn.Module, arguments: Any, outputs: Any) -> Tensor:
     tensors, _ = parts_of(outputs, "what the network returns")
-    kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    return joined(outputs, kinds[0] if kinds else torch.float32)
+    kinds = {tensor.dtype for tensor in tensors}
+    one = kinds.pop() if len(kinds) == 1 else torch.float32  # which holds whole numbers that a shorter one rounds
+    return joined(outputs, one if one.is_floating_point else torch.float32)
 
 
 @dataclass(frozen=True)

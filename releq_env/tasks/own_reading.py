@@ -114,8 +114,10 @@ def read(data: Any, what: str, room: Room) -> tuple[Part, Layout]:
     Raises:
         ReLeQError: If it is something else, or does not fit on the disk either.
     """
-    if isinstance(data, torch_data.TensorDataset):
+    if type(data) is torch_data.TensorDataset and len(data.tensors) == 2:  # one of its own class may compute more
         data = data.tensors
+    if _of_several_inputs(data):
+        raise ReLeQError(f"{what} has several inputs an example; wrap the network in a module that takes one tensor")
     if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
         return _of_pair(data[0], _mapped(data[1], what), what, room)
     if isinstance(data, torch_data.Dataset | torch_data.DataLoader) or hasattr(data, "__getitem__"):
@@ -131,7 +133,10 @@ def _of_pair(given: Any, targets: Any, what: str, room: Room) -> tuple[Part, Lay
     if not counts[0] or len(set(counts)) != 1:
         raise ReLeQError(f"{what} has {counts[0]} inputs and {counts[1]} targets; give as many of each, at least one")
     if room.take(counts[0] * _size(first, layout.rebuilt([tensor[:1] for tensor in tensors]))):
-        return Part(Examples(_inputs(given, what), joined(targets, torch.float64))), layout
+        # Copies: what is the caller's may be changed later, and accuracies of that would be kept for these data.
+        inputs, columns = _inputs(given, what), joined(targets, torch.float64)
+        kept = inputs.clone() if _same_memory(inputs, given) else inputs
+        return Part(Examples(kept, columns if layout.several else columns.clone())), layout
     starts = range(0, counts[0], _BATCH)
     pieces = ((given[i : i + _BATCH], layout.rebuilt([each[i : i + _BATCH] for each in tensors])) for i in starts)
     return _collected(((_inputs(inputs, what), of_them) for inputs, of_them in pieces), what, room)
@@ -254,7 +259,11 @@ def _in_order(data: Any) -> Iterable[Any]:
     chosen = _chosen(data)
     if chosen is None:
         return data
-    return torch_data.DataLoader(chosen, _BATCH, num_workers=data.num_workers, collate_fn=data.collate_fn)
+    # Somebody's own function may count on how many examples it is given.
+    size = _BATCH if data.collate_fn is torch_data.default_collate else data.batch_size
+    return torch_data.DataLoader(
+        chosen, size, num_workers=data.num_workers, collate_fn=data.collate_fn, worker_init_fn=data.worker_init_fn
+    )
 
 
 def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | None:
@@ -269,9 +278,33 @@ def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | Non
     if plain and len(sampler.data_source) == len(dataset):
         return dataset
     try:
-        return torch_data.Subset(dataset, sorted({operator.index(index) for index in sampler}))
+        with _as_it_was(getattr(sampler, "generator", None)):
+            return torch_data.Subset(dataset, sorted({operator.index(index) for index in sampler}))
     except TypeError:  # what it draws by are no numbers
         return None
+
+
+@contextlib.contextmanager
+def _as_it_was(generator: object) -> Iterator[None]:
+    """Give somebody's generator its state back."""
+    state = generator.get_state() if isinstance(generator, torch.Generator) else None
+    try:
+        yield
+    finally:
+        if isinstance(generator, torch.Generator) and state is not None:
+            generator.set_state(state)
+
+
+def _of_several_inputs(data: Any) -> bool:
+    """Whether these are columns, of which the inputs are several: no data set of two examples looks like it."""
+    if not isinstance(data, tuple | list) or len(data) != 2 or not isinstance(data[0], tuple | list | dict):
+        return False
+    columns = list(data[0].values() if isinstance(data[0], dict) else data[0])
+    return len(columns) > 1 and all(map(_is_array, columns)) and _is_array(data[1])
+
+
+def _same_memory(tensor: Tensor, given: Any) -> bool:
+    return tensor.data_ptr() == torch.as_tensor(given).data_ptr()
 
 
 def _is_array(given: Any) -> bool:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.datasets import Examples
+from releq_env.tasks.layouts import with_channels_last
 from releq_env.tasks.task import PretrainingRecipe, Task
 
 _MEASURING_BATCH = 1000
@@ -37,8 +38,7 @@ def pretrain(
     training, validation = task.dataset.load(data_root)
     with pinned_arithmetic(), seeded(task.pretraining.seed):
         network = task.new_network()
-        if all(parameter.ndim <= 4 for parameter in network.parameters()):  # there is no such layout of more
-            network.to(memory_format=torch.channels_last)
+        with_channels_last(network)
         _train(task, network, training, checkpoint)
         accuracies = {"validation_accuracy": score(network, validation, task)}
         if with_test:
@@ -56,8 +56,9 @@ def _train(task: Task, network: nn.Module, training: Examples, checkpoint: Path 
     size = min(recipe.batch_size, len(inputs))
     steps = len(inputs) // size
     optimizer = _optimizer(recipe, network)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=0.1
+    total = recipe.epochs * steps + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(  # which divides by its steps of warming up
+        optimizer, recipe.learning_rate, total_steps=total, pct_start=max(0.1, 2.0 / total)
     )
     parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
     done = 0

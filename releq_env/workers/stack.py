@@ -14,7 +14,6 @@ from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError
 from releq_env.quantization import QUANTIZERS
 from releq_env.quantization.base import per_candidate
-from releq_env.retraining.batch_norm import calibration_batches
 from releq_env.retraining.data import Data, channels_last
 from releq_env.retraining.distillation import distilled_loss
 from releq_env.retraining.rates import rate_factor
@@ -59,7 +58,7 @@ def _measured(
     retraining: ShortRetraining, assignments: Sequence[tuple[int, ...]], retrain_seed: int, data: Data
 ) -> list[float]:
     stack = Stack(retraining, assignments)
-    stack.recalibrate(data.inputs)
+    stack.recalibrate(retraining.calibration())
     if retraining.retrain_images:
         retraining.descend(stack.groups, stack.loss, data, retrain_seed, stack.slowed)
     return stack.accuracies(data)
@@ -117,11 +116,11 @@ class Stack:
             norm.forward = partial(_in_float, norm.forward)  # type: ignore[method-assign]  # of this copy only
 
     @torch.no_grad()
-    def recalibrate(self, inputs: Tensor) -> None:
+    def recalibrate(self, batches: Sequence[Tensor]) -> None:
         """Re-estimate the statistics of batch normalisation, if there is any, with quantized weights.
 
         Args:
-            inputs: All of the training part, shape `(N, ...)`.
+            batches: Inputs; each batch counts the same.
         """
         for name, norm in self._norms.items():
             for statistic in ("running_mean", "running_var"):
@@ -130,7 +129,7 @@ class Stack:
             norm.train()
         if self._norms:
             state = self._state(torch.float32)
-            for number, batch in enumerate(map(Tensor.float, calibration_batches(inputs)), start=1):
+            for number, batch in enumerate(map(Tensor.float, batches), start=1):
                 for norm in self._norms.values():
                     norm.momentum = 1.0 / number  # a cumulative average
                 self._outputs(state, batch)

@@ -112,6 +112,9 @@ def test_what_is_refused(folder: Path, own: Path, tmp_path: Path) -> None:
     assert "has inputs of shape (4, 3); give (count, 3, 9, 9)" in refused(
         own, *model, "--check", tmp_path / "other.npy"
     )
+    assert "the network does not run on inputs of shape (2, 9, 9) and type torch.float32" in refused(
+        own, *model, "--input-shape", 2, 9, 9
+    )
     assert "cannot be written" in refused(own, *model, "--output", tmp_path / "nowhere" / "file")
     (own / "assignment.json").write_text(json.dumps(dict.fromkeys(LAYERS, 8)))
     assert "is not the assignment of the network.safetensors beside it" in refused(own, *model)

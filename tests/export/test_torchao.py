@@ -64,6 +64,22 @@ def test_what_torchao_does_not_take_is_named(tmp_path: Path) -> None:
         exported(quantize(Other(), ["one"], [3]), Other(), tmp_path)
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.out(self.attention(inputs, inputs, inputs)[0].mean(1))
+
+
+def test_the_projection_of_attention_is_written_dequantized(tmp_path: Path) -> None:
+    network = quantize(Attention(), ["attention.out_proj", "out"], [4, 4]).eval()
+    path, model, (said,) = exported(network, Attention(), tmp_path)
+    assert said.startswith("attention.out_proj is written dequantized: nn.MultiheadAttention computes with its weight")
+    assert compare(model.network, FORMATS["torchao"].runner()(model, path), torch.randn(5, 4, 8)).agree
+
+
 class Bare(nn.Module):
     def __init__(self) -> None:
         super().__init__()

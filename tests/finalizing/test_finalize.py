@@ -21,7 +21,7 @@ from torch import nn
 import releq_env
 from releq_env import AccuracyTable, FinalRecipe, Problem, ReLeQError, load_packed
 from releq_env.export import container, read_about
-from releq_env.finalizing import estimate, finalize, held_out
+from releq_env.finalizing import estimate, finalize, held_out, subject
 from releq_env.finalizing import folder as folder_module
 from releq_env.finalizing.result import interval
 from releq_env.retraining import final as final_module
@@ -280,6 +280,64 @@ def test_a_network_of_ones_own(run: Callable[..., Any], monkeypatch: pytest.Monk
     assert run(with_test).losses == tested.losses
     with pytest.raises(ReLeQError, match="test_data has inputs of shape"):
         run(problem, test_data=(torch.randn(10, 5), targets[0][:10]))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.norm, self.two = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.norm(self.one(inputs))
+        return {"hidden": hidden, "scores": self.two(hidden)}
+
+
+def two_heads(outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(outputs["scores"], targets)
+
+
+def of_two_heads(outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> float:
+    return float((outputs["scores"].argmax(1) == targets).float().mean())
+
+
+def same_scores(outputs: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor]) -> torch.Tensor:
+    return nn.functional.mse_loss(outputs["scores"], teacher["scores"])
+
+
+def test_a_teacher_of_several_outputs_and_a_last_batch_of_one(run: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(61, 6)
+    labels = inputs[:, :3].argmax(1)
+    problem = Problem.from_network(
+        TwoHeads(), (inputs[:41], labels[:41]), (inputs[41:], labels[41:]),
+        loss=two_heads, metric=of_two_heads, distillation=same_scores, cache_key="heads", cache=None, workers=1,
+        retraining=releq_env.tasks.RetrainingRecipe(0, batch_size=20),
+    )  # fmt: skip
+    recipe = FinalRecipe(epochs=1, batch_size=20, live_batch_norm=True, control_rates=(1e-3,))
+    result = run(problem, (4, 4), seeds=(0,), recipe=recipe, teacher=TwoHeads())
+    assert 0.0 <= result.accuracies[0] <= 1.0
+
+
+def test_other_test_data_of_a_dataset_are_measured_anew(run: Callable[..., Any]) -> None:
+    task = small_task()
+    task = replace(task, dataset=replace(task.dataset, cache_key=None))  # which would stand for the content
+    first = run(task)
+    read = task.dataset.read
+
+    def flipped(root: Path, train: bool, download: bool) -> Any:
+        examples = read(root, train, download)
+        return examples if train else examples._replace(targets=(examples.targets + 1) % 10)
+
+    changed = replace(task, dataset=replace(task.dataset, read=flipped))
+    assert run(changed).accuracies != first.accuracies
+    assert run(task).accuracies == first.accuracies
+
+
+def test_many_layers_have_a_folder_of_their_own() -> None:
+    names = [subject._folder_name((4,) * 55 + (last,)) for last in (2, 3)]
+    assert names[0] != names[1]
+    assert all(len(name) < 255 for name in names)
+    assert subject._folder_name((2, 3)) == "2-3"
 
 
 def test_layers_that_share_a_bitwidth(run: Callable[..., Any]) -> None:

@@ -41,7 +41,7 @@ def data(right: int, label: str) -> held_out.TestData:
     """Return ten examples, of which so many are easy."""
     inputs = torch.zeros(10, 1, 8, 8)
     inputs[right:] = 16.0  # which the task takes for 1
-    return held_out.TestData(lambda: Examples(inputs, torch.zeros(10, dtype=torch.long)), label)
+    return held_out.TestData(lambda: Examples(inputs, torch.zeros(10, dtype=torch.long)), "Data", lambda: label)
 
 
 def networks(made: Iterable[nn.Module]) -> list[Network]:
@@ -65,12 +65,12 @@ def test_other_test_data_are_another_reading_and_the_first_one_stays(
     network = Right()
     assert read(data(7, "first"), network) == [0.7]
     assert read(data(4, "second"), network) == [0.4]
-    assert listed(tmp_path) == [("first", "hash 0"), ("second", "hash 0")]
+    assert listed(tmp_path) == [("Data first", "hash 0"), ("Data second", "hash 0")]
     calls = network.calls
     assert [read(data(7, "first"), network), read(data(4, "second"), network)] == [[0.7], [0.4]]
     assert network.calls == calls
     assert json.loads((tmp_path / "test.json").read_text()) == {
-        "accuracy": {"first": {"hash 0": 0.7}, "second": {"hash 0": 0.4}}
+        "accuracy": {"Data first": {"hash 0": 0.7}, "Data second": {"hash 0": 0.4}}
     }
 
 
@@ -92,17 +92,17 @@ def test_after_a_kill_nothing_is_measured_twice(
     calls = first.calls
     assert read(data(7, "first"), first, second) == [0.7, 0.7]
     assert first.calls == calls
-    assert listed(tmp_path) == [("first", "hash 0"), ("first", "hash 1")]
+    assert listed(tmp_path) == [("Data first", "hash 0"), ("Data first", "hash 1")]
 
 
 def test_what_an_earlier_version_has_read_stays(read: Callable[..., list[float]], tmp_path: Path) -> None:
-    (tmp_path / "test.json").write_text('{"data": "first", "accuracy": {"hash 0": 0.25}}')
+    (tmp_path / "test.json").write_text('{"data": "Data first", "accuracy": {"hash 0": 0.25}}')
     (tmp_path / "test_reads.csv").write_text(f"{OLD_COLUMNS}\nthen,small,quantized,lsq,2 3,0,hash 0\n")
     network = Right()
     assert read(data(7, "first"), network) == [0.25]
     assert read(data(4, "second"), network) == [0.4]
     assert read(data(7, "first"), network) == [0.25]
-    assert listed(tmp_path) == [("", "hash 0"), ("second", "hash 0")]
+    assert listed(tmp_path) == [("", "hash 0"), ("Data second", "hash 0")]
     assert (tmp_path / "test_reads.csv").read_text().splitlines()[1] == "then,small,,quantized,lsq,2 3,0,hash 0"
 
 
@@ -112,7 +112,7 @@ def test_what_an_earlier_version_has_read_stays(read: Callable[..., list[float]]
         ("test.json", "[]"),
         ("test.json", "{}"),
         ("test.json", '{"accuracy": {"hash 0": 0.5}}'),
-        ("test.json", '{"accuracy": {"first": {"hash 0": "good"}}}'),
+        ("test.json", '{"accuracy": {"Data first": {"hash 0": "good"}}}'),
         ("test_reads.csv", ""),
         ("test_reads.csv", "time,task\nthen,small\n"),
         ("test_reads.csv", f"{OLD_COLUMNS}\nthen,small\n"),

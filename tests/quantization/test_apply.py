@@ -1,5 +1,7 @@
 import copy
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,3 +100,23 @@ def test_weight_norm_is_quantized_as_the_last_step(quantizer: str) -> None:
     torch.optim.SGD(quantized.parameters(), lr=0.1).step()
     assert all(not torch.equal(old, new) for old, new in zip(before, quantized.parameters(), strict=True))
     assert torch.equal(network[0].weight, weight)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
+def test_numpys_integers_are_bitwidths(network: nn.Sequential, kind: type) -> None:
+    for quantizer in ("lsq", "dorefa"):
+        theirs = quantize(network, ["0"], np.array([8], kind), quantizer)  # type: ignore[arg-type]
+        assert torch.equal(theirs[0].weight, quantize(network, ["0"], [8], quantizer)[0].weight)
+        assert type(theirs[0].parametrizations.weight[0].bits) is int
+
+
+@pytest.mark.parametrize("bits", [2.0, "2", None])
+def test_other_bitwidths_are_refused(network: nn.Sequential, bits: Any) -> None:
+    with pytest.raises(ReLeQError, match=f"layer '0' cannot have {bits!r} bits"):
+        quantize(network, ["0"], [bits])
+
+
+@pytest.mark.parametrize(("layers", "why"), [(["nope"], "is no module of Sequential"), (["0", "0"], "is named twice")])
+def test_names_are_checked(network: nn.Sequential, layers: list[str], why: str) -> None:
+    with pytest.raises(ReLeQError, match=why):
+        quantize(network, layers, [2] * len(layers))

@@ -112,3 +112,26 @@ def test_no_batch_has_one_input() -> None:
         batches = calibration_batches(IMAGES[:1, :1, 0, 0].expand(count, 1))
         assert sum(map(len, batches)) == min(count, 1000)
         assert all(len(batch) > 1 for batch in batches) or count == 1
+
+
+def test_normalisation_that_is_not_called_keeps_its_statistics() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2)).eval()
+    network.aux = nn.BatchNorm1d(2).eval()
+    network.aux.running_mean.fill_(3.0)
+    network.aux.num_batches_tracked.fill_(9)
+    network.forward = network[0].forward
+    recalibrate(network, [torch.randn(8, 2)])
+    assert network.aux.running_mean.tolist() == [3.0, 3.0]
+    assert int(network.aux.num_batches_tracked) == 9
+    assert int(network[0].num_batches_tracked) == 1
+
+
+def test_sorted_inputs_are_mixed() -> None:
+    inputs = torch.arange(5000.0).unsqueeze(1)
+    batches = calibration_batches(inputs, mixed=True)
+    assert [len(batch) for batch in batches] == [500, 500]
+    for batch in batches:  # each has some of everything: the mean of 500 is within five standard errors
+        assert abs(float(batch.mean()) - 2499.5) < 5 * 1443.4 / 500**0.5
+    assert len(torch.cat(batches).unique()) == 1000
+    assert all(map(torch.equal, batches, calibration_batches(inputs, mixed=True)))
+    assert torch.equal(torch.cat(calibration_batches(inputs)), inputs[:1000])

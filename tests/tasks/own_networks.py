@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +105,57 @@ def two_metrics(outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) 
     return float(right) / (1.0 + float(F.mse_loss(outputs[1], targets[1]).detach()))
 
 
+class Answer(NamedTuple):
+    """What `Named` returns."""
+
+    scores: Tensor
+    label: Tensor
+
+
+class Named(nn.Module):
+    """Scores, and the label that they say, in a named tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = nn.Linear(8, 16), nn.Linear(16, 300)
+
+    def forward(self, x: Tensor) -> Answer:
+        scores = self.out(torch.relu(self.body(x)))
+        return Answer(scores, scores.argmax(1))
+
+
+def named_loss(outputs: Answer, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs.scores, targets)
+
+
+def named_metric(outputs: Answer, targets: Tensor) -> float:
+    assert outputs.label.dtype == torch.int64
+    assert torch.equal(outputs.label, outputs.scores.argmax(1))
+    right = float((F.one_hot(outputs.label, 300).argmax(1) == targets).float().mean())
+    return 0.5 + 0.5 * right  # it is untrained, and has many classes
+
+
+class Viewed(nn.Module):
+    """Flattens by `view`, as older networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, bias=False), nn.Conv2d(4, 4, 3)
+        self.norm, self.out = nn.BatchNorm2d(4), nn.Linear(4 * 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(torch.relu(self.norm(self.first(x))), 2)
+        return self.out(torch.relu(self.second(x)).view(x.size(0), -1))
+
+
+class Grid(Viewed):
+    """Has a buffer of five dimensions, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("grid", torch.zeros(1, 1, 1, 1, 2))
+
+
 class Lambda(nn.Module):
     """A function as a module."""
 
@@ -166,6 +217,23 @@ CASES: dict[str, Case] = {
         ("body", "label", "place"),
         {"loss": two_losses, "metric": two_metrics, "cache_key": "two", "min_relative_accuracy": 0.5},
         two_targets,
+    ),
+    "a named tuple": Case(
+        Named,
+        (8,),
+        ("body", "out"),
+        {"loss": named_loss, "metric": named_metric, "cache_key": "named"},
+        lambda inputs: inputs.argmax(1),
+    ),
+    "a view behind a convolution": Case(Viewed, (2, 10, 10), ("first", "second", "out")),
+    "a buffer of five dimensions": Case(Grid, (2, 10, 10), ("first", "second", "out")),
+    "an embedding": Case(
+        lambda: nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(48, 3)),
+        (6,),
+        ("0",),
+        {"skip": ["2"], "cost": "size"},
+        ids=True,
+        left_out=("2",),
     ),
     "lambdas": Case(of_lambdas, (8,), ("0", "2")),
     "regression": Case(

@@ -105,6 +105,62 @@ def test_plain_samplers_of_a_part_are_no_plain_ones() -> None:
     assert len(read(drawn).load()[0].targets) == 300
 
 
+class InBatches(Dataset[tuple[Tensor, Tensor]]):
+    """Every item is a batch."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return INPUTS[50 * index : 50 * index + 50], LABELS[50 * index : 50 * index + 50]
+
+
+def the_only_one(items: list[Any]) -> Any:
+    (one,) = items
+    return one
+
+
+def test_a_function_that_collates_gets_as_many_as_its_loader_gives_it() -> None:
+    training = read(DataLoader(InBatches(), batch_size=1, collate_fn=the_only_one, shuffle=True)).load()[0]
+    assert torch.equal(training.inputs, INPUTS)
+    assert torch.equal(training.targets, LABELS)
+
+
+class Halved(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        inputs, label = super().__getitem__(index)
+        return inputs / 2, label
+
+
+def test_a_dataset_of_ones_own_class_is_asked() -> None:
+    assert torch.equal(read(Halved(INPUTS, LABELS)).load()[0].inputs, INPUTS / 2)
+
+
+def test_a_samplers_generator_stays_where_it_was() -> None:
+    generator = torch.Generator().manual_seed(5)
+    state = generator.get_state()
+    read(DataLoader(MapStyle(), sampler=SubsetRandomSampler(CHOSEN, generator=generator)))
+    assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "arrays"])
+def test_what_is_changed_later_does_not_change_the_data(kind: str) -> None:
+    inputs, labels = INPUTS.clone(), LABELS.clone()
+    data = read((inputs, labels) if kind == "tensors" else (inputs.numpy(), labels.numpy()))
+    inputs.zero_()
+    labels.zero_()
+    assert torch.equal(data.load()[0].inputs, INPUTS)
+    assert torch.equal(data.load()[0].targets, LABELS)
+
+
+def test_tensors_of_inference_mode_can_be_trained_with() -> None:
+    with torch.inference_mode():
+        inputs, labels = INPUTS.clone(), LABELS.clone()
+    training = read((inputs, labels)).load()[0]
+    assert not training.inputs.is_inference()
+    assert not training.targets.is_inference()
+
+
 def test_what_augments_is_drawn_once_and_always_the_same() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, again = read(Augmented()), read(Augmented())
@@ -176,8 +232,11 @@ class Ragged(MapStyle):
         (DataLoader(TensorDataset(INPUTS), batch_size=3), "yields batches like"),
         (DataLoader(TensorDataset(INPUTS, LABELS, LABELS), batch_size=3), "yields batches like"),
         ([], "train_data"),
+        (((INPUTS, INPUTS), LABELS), "train_data has several inputs an example; wrap the network"),
+        (({"ids": INPUTS, "mask": INPUTS}, LABELS), "train_data has several inputs an example"),
+        (TensorDataset(INPUTS, INPUTS, LABELS), "yields batches like"),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_what_is_no_data_is_refused_in_one_line(training: Any, message: str) -> None:
     with pytest.raises(ReLeQError, match=message) as raised:

@@ -125,3 +125,31 @@ def test_a_recipe_is_that_of_its_functions(monkeypatch: pytest.MonkeyPatch) -> N
     for searches in (3, 3):  # a key stands for them: it is kept in a file
         problem_of(CASES["regression"], metric=made(1.0), cache_key="near", retraining=None)
         assert len(asked) == searches
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(48, 3), (16, 9), (16, 1), (32, 1)])
+def test_any_number_of_steps_is_trained_first(count: int, epochs: int) -> None:
+    inputs = torch.randn(count + 10, 8)
+    labels = inputs[:, :3].argmax(1)
+    recipe = PretrainingRecipe(epochs=epochs, batch_size=16)
+    problem = Problem.from_network(
+        nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 3)),
+        (inputs[:count], labels[:count]),
+        (inputs[count:], labels[count:]),
+        pretraining=recipe,
+        retraining=RetrainingRecipe(images=16, batch_size=16),
+        workers=1,
+        cache=None,
+    )
+    assert 0.0 <= problem.full_precision_accuracy <= 1.0
+
+
+def test_a_metric_is_asked_about_infinite_outputs() -> None:
+    """Classes that are masked have minus infinity."""
+
+    def right(outputs: Tensor, targets: Tensor) -> float:
+        return float((outputs.argmax(1) == targets).float().mean())
+
+    assert own_tasks.FromZero(right)(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])) == 1.0
+    assert own_tasks.FromZero(right)(torch.tensor([[0.0, torch.nan]]), torch.tensor([0])) == 0.0
+    assert own_tasks.FromZero(strict)(torch.tensor([[torch.inf]]), torch.tensor([[0.0]])) == 0.0

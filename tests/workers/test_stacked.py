@@ -212,7 +212,7 @@ def test_batch_norm_is_calibrated_for_each_candidate(svhn_task: Task) -> None:
     assignments = [(2, 8, 3, 4, 5, 6, 7, 8), (1, 2, 1, 2, 1, 2, 1, 2), (8,) * 8]
     data = retraining.load()
     stack = Stack(retraining, assignments)
-    stack.recalibrate(data.inputs)
+    stack.recalibrate(retraining.calibration())
     stack.loss(data.inputs[:16], data.targets[:16], None).backward()
     gradients = stack._stacks["features.0.weight"].grad
     assert gradients is not None
