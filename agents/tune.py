@@ -42,11 +42,10 @@ def tune(options: Options) -> dict[str, Any]:
     Raises:
         ReLeQError: In one line, if an option is not accepted, or the trials are of another tuning.
     """
-    from agents.algorithms.registry import read_hyperparams
     from agents.run.settings import Options as RunOptions
     from agents.run.settings import new_settings
-    from agents.tuning.score import landscape, score, total, with_values
-    from agents.tuning.trials import LARGEST_SEED, Trials, read_ranges
+    from agents.tuning.score import landscape
+    from agents.tuning.trials import LARGEST_SEED, held, read_ranges
 
     for name in ("trials", "seeds", "budget"):
         if getattr(options, name) < 1:
@@ -59,6 +58,15 @@ def tune(options: Options) -> dict[str, Any]:
         landscape(name)  # before anything that takes time
     about = {name: value for name, value in asdict(options).items() if name not in ("trials", "out")}
     about |= {"ranges": ranges, "default": default, "n_envs": settings.n_envs}
+    with held(options.out / f"{options.algo}.jsonl"):
+        return _tune(options, settings, ranges, default, about)
+
+
+def _tune(options: Options, settings: Any, ranges: Any, default: dict[str, Any], about: dict[str, Any]) -> Any:
+    from agents.algorithms.registry import read_hyperparams
+    from agents.tuning.score import score, total, with_values
+    from agents.tuning.trials import Trials
+
     trials = Trials(options.out / f"{options.algo}.jsonl", about)
     while len(trials.rows) < options.trials:
         values, begun = trials.suggest(ranges, options.seed), time.monotonic()

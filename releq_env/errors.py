@@ -1,5 +1,6 @@
 """What the package raises where there is a mistake in what was given."""
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -71,9 +72,13 @@ def check_fraction(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ReLeQError(f"{name}={short(value)} is not a number; give one in (0, 1]")
-    if not 0.0 < float(value) <= 1.0:
-        raise ReLeQError(f"{name}={value!r} is out of range; give a number in (0, 1]")
-    return float(value)
+    try:
+        fraction = float(value)
+    except OverflowError:  # a whole number without bound
+        fraction = math.inf
+    if not 0.0 < fraction <= 1.0:
+        raise ReLeQError(f"{name}={short(value)} is out of range; give a number in (0, 1]")
+    return fraction
 
 
 def check_number(

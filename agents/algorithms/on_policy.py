@@ -68,5 +68,5 @@ class _TrackProbabilities(Track):
             distribution = self._get_distribution(**{name: known[name] for name in self._arguments})
         if isinstance(distribution, tuple):  # recurrent: with the new state
             distribution = distribution[0]
-        probabilities: torch.Tensor | None = getattr(distribution.distribution, "probs", None)
+        probabilities: torch.Tensor | None = getattr(getattr(distribution, "distribution", None), "probs", None)
         return probabilities

@@ -10,6 +10,7 @@ from releq_env.problem import Problem
 from releq_env.report.markdown import table
 from releq_env.report.run import Compared, View
 from releq_env.report.verdict import advice, against_uniform, meeting
+from releq_env.tables.source import TableSource
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
     header = ["assignment", "bits a layer", "bits a weight", "bytes", "found", "confirmed", "meets the constraint"]
     left_out = {"bytes": not sized, "confirmed": not seeded}
     episodes = f"{counts['episodes']} episodes, " if counts["episodes"] else ""
+    looked_up = not sized or isinstance(problem.evaluator.source, TableSource)
+    retrained = "" if looked_up else f", {counts['retrained']} of them retrained in this run"
     part = f" in all parts; the last one took {counts['part_seconds']:.1f} s" if counts["resumed"] else ""
     return "\n\n".join(
         [
@@ -95,8 +98,8 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
             ),
             table([name for name in header if not left_out.get(name)], [_row(problem, each) for each in compared]),
             against_uniform(compared),
-            f"{episodes}{counts['distinct_evaluations']} distinct evaluations, {counts['retrained']} of them "
-            f"retrained in this run; {counts['wall_seconds']:.1f} s{part}, of which the agent itself took "
+            f"{episodes}{counts['distinct_evaluations']} distinct evaluations{retrained}; "
+            f"{counts['wall_seconds']:.1f} s{part}, of which the agent itself took "
             f"{counts['agent_seconds']:.1f} s ({counts['agent_seconds'] / max(counts['part_seconds'], 1e-9):.0%}).",
         ]
     )

@@ -58,7 +58,7 @@ def make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch 
     from releq_env.sb3_vec_env import ReLeQVecEnv  # only now: searchers need no Stable-Baselines3
 
     envs = [env, *(copy.deepcopy(env) for _ in range(settings.n_envs - 1))]  # with one evaluator
-    if not agent.masks and problem.max_cost is not None:
+    if problem.max_cost is not None and (wrappers or not agent.masks):  # behind a wrapper masks may say less
         envs = [WithinMask(each) for each in envs]
     for wrapper in wrappers:
         envs = [wrapper(each) for each in envs]

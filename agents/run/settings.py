@@ -160,7 +160,9 @@ def _env(options: Options) -> tuple[str, dict[str, Any]]:
             f"--env {options.env} and --from-table {options.from_table} are two problems; give one of them"
         )
     # A path holds from wherever the run is resumed.
-    table = options.from_table if options.from_table in TABLES else str(Path(options.from_table).absolute())
+    table = (
+        options.from_table if options.from_table in TABLES else str(Path(options.from_table).expanduser().absolute())
+    )
     return f"releq_env:{OWN_TABLE}", {"table": table} | kwargs
 
 

@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from releq_env.errors import ReLeQError, check_choice
 
@@ -25,6 +27,27 @@ def read_ranges(algo: str) -> dict[str, dict[str, Any]]:
     ranges = yaml.safe_load(RANGES.read_text())
     check_choice("agent to tune", algo, ranges)
     return dict(ranges[algo])
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from tuning into the same file.
+
+    Raises:
+        ReLeQError: If another one does, or its folder cannot be made.
+    """
+    lock = FileLock(path.with_suffix(".lock"), blocking=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ReLeQError(f"another process tunes into {path}; wait for it, or give another --out") from None
+    except OSError as error:
+        raise ReLeQError(f"{path} cannot be written ({error.strerror or error}); give another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Trials:
@@ -50,6 +73,8 @@ class Trials:
             whole = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
             try:
                 header, *self.rows = map(json.loads, whole.splitlines()) if whole else [known]
+                if not isinstance(header, dict) or not all(map(_is_trial, self.rows)):
+                    raise ValueError("a line is no trial")
             except ValueError as error:
                 raise ReLeQError(f"{path} is damaged ({error}); mend its lines or give another --out") from error
             if header != known:
@@ -96,6 +121,10 @@ class Trials:
             file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_trial(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("values"), dict) and isinstance(row.get("score"), int | float)
 
 
 def _distribution(optuna: Any, of_name: Mapping[str, Any]) -> Any:

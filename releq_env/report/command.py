@@ -69,4 +69,4 @@ def _yaml(value: Any) -> str:
     if isinstance(value, float):
         mantissa, exponent, power = repr(value).partition("e")
         return mantissa + (".0" if exponent and "." not in mantissa else "") + exponent + power
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)  # YAML reads no surrogate pairs

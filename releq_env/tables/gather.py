@@ -95,8 +95,22 @@ def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int])
                 yield Found(bitwidths, seed, found[0])
 
 
-def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -> tuple[list[Found], float]:
-    """Return what a run has evaluated, and the full-precision accuracy of its network.
+class OfRun(NamedTuple):
+    """What a run has left behind.
+
+    Attributes:
+        found: Its records.
+        full_precision_accuracy: Of its network.
+        min_relative_accuracy: Its constraint.
+    """
+
+    found: list[Found]
+    full_precision_accuracy: float
+    min_relative_accuracy: float
+
+
+def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -> OfRun:
+    """Return what a run has evaluated.
 
     Raises:
         ReLeQError: If there is no run in the folder, it is damaged, or not of the problem.
@@ -109,14 +123,14 @@ def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -
         text = (path / "evaluations.csv").read_text()
         rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # a kill may have cut the last one
         found = [Found(tuple(map(int, row["bitwidths"].split())), seed, float(row["accuracy"])) for row in rows]
-        known = zip(found, rows, strict=True)
-        full = next(each.accuracy / float(row["relative_accuracy"]) for each, row in known if each.accuracy > 0)
+        of_problem = config["problem"]
+        full, least = (float(of_problem[name]) for name in ("full_precision_accuracy", "min_relative_accuracy"))
+        if not found:
+            raise ReLeQError(f"the run in {path} has evaluated nothing yet; let it go on")
         if problem is not None:
             _check_problem(path, problem, depends, full)
-        return found, full
+        return OfRun(found, full, least)
     except ReLeQError:
         raise
-    except StopIteration:
-        raise ReLeQError(f"the run in {path} has evaluated nothing yet, or nothing above 0; let it go on") from None
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReLeQError(f"{path} holds no run ({type(error).__name__}: {error}); give its --log-dir") from error

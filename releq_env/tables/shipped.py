@@ -37,8 +37,12 @@ def table_path(name_or_path: str | os.PathLike[str]) -> Path:
                 f"build it in a checkout ({build}) and give its path as table="
             )
         return path
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(name_or_path).expanduser()
+        there = path.is_file()
+    except (OSError, RuntimeError):  # too long a name, a user's home that is not there
+        there = False
+    if not there:
         raise ReLeQError(f"there is no table {os.fspath(name_or_path)!r}; {_accepted()}")
     return path
 

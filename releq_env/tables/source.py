@@ -1,6 +1,7 @@
 """Accuracies from a table."""
 
 import math
+import operator
 from collections.abc import Generator, Mapping
 from functools import cached_property
 
@@ -25,7 +26,7 @@ class TableSource:
 
     Attributes:
         table: As given.
-        seed: As given.
+        seed: As given, Python's own integer.
         fill: As given.
 
     Raises:
@@ -35,8 +36,8 @@ class TableSource:
     def __init__(self, table: AccuracyTable, seed: int | None = 0, fill: str | None = None) -> None:
         if fill is not None:
             check_choice("fill", fill, FILLS)
-        self.table, self.seed, self.fill = table, seed, fill
         self._values = table.values(seed)
+        self.table, self.seed, self.fill = table, None if seed is None else operator.index(seed), fill
 
     @property
     def full_precision_accuracy(self) -> float:

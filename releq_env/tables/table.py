@@ -125,7 +125,7 @@ class AccuracyTable:
                 released_constants=ReleasedConstants(*map(float, released)),
                 about=metadata["about"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise npz.damaged(path, error) from error
 
     @classmethod
@@ -192,12 +192,18 @@ class AccuracyTable:
         Raises:
             ReLeQError: If there is no run, or it has evaluated nothing.
         """
-        found, full_precision = gather.from_run(folder, problem)
+        run = gather.from_run(folder, problem)
         if problem is not None:
-            return cls.of_problem(problem, found)
-        bitwidths, seeds, accuracy = zip(*found, strict=True)
-        name = Path(folder).resolve().name
-        return cls(list(bitwidths), accuracy, seeds, full_precision_accuracy=full_precision, name=name)
+            return cls.of_problem(problem, run.found)
+        bitwidths, seeds, accuracy = zip(*run.found, strict=True)
+        return cls(
+            list(bitwidths),
+            accuracy,
+            seeds,
+            full_precision_accuracy=run.full_precision_accuracy,
+            min_relative_accuracy=run.min_relative_accuracy,
+            name=Path(folder).resolve().name,
+        )
 
     @classmethod
     def of_problem(
@@ -245,13 +251,21 @@ class AccuracyTable:
         npz.write(Path(path).expanduser(), metadata, {"bitwidths": bitwidths, "seeds": seeds, "accuracy": accuracy})
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a row an assignment: a column a layer, by name, and one a seed, empty where it was not measured."""
+        """Write a row an assignment: a column a layer, by name, and one a seed, empty where it was not measured.
+
+        Raises:
+            ReLeQError: If the file cannot be written.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*(layer.name for layer in self.layers), *(f"accuracy_seed{seed}" for seed in self.seeds)])
         for bitwidths, values in zip(self.bitwidths.tolist(), self.accuracy.T.tolist(), strict=True):
             writer.writerow([*bitwidths, *("" if math.isnan(value) else repr(value) for value in values)])
-        replace_file(Path(path).expanduser(), text.getvalue())
+        target = Path(path).expanduser()
+        try:
+            replace_file(target, text.getvalue())
+        except OSError as error:
+            raise ReLeQError(f"{target} cannot be written ({error.strerror or error}); give another path") from error
 
     def records(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]:
         """Return assignments, seeds and accuracies, a record each, as `from_records` takes them."""
@@ -310,12 +324,12 @@ class AccuracyTable:
             wanted = self.whole_seeds or self.seeds
             values: NDArray[np.float64] = self.accuracy[[self.seeds.index(each) for each in wanted]].mean(axis=0)
             return values
-        if isinstance(seed, bool) or seed not in self.seeds:
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() not in self.seeds:
             has = ", ".join(map(str, self.seeds))
             raise ReLeQError(
                 f"the table {self.name!r} has no seed {short(seed)}; choose from {has}, or None for the mean"
             )
-        return self.accuracy[self.seeds.index(seed)]
+        return self.accuracy[self.seeds.index(seed.__index__())]
 
     def query(self, bitwidths: Sequence[int], seed: int | None = None) -> float:
         """Return the accuracy of an assignment, in [0, 1].
@@ -348,6 +362,9 @@ class AccuracyTable:
 
     def get(self, bitwidths: Sequence[int], seed: int | None = None) -> float | None:
         """Return the accuracy of an assignment; `None` if it was not measured."""
+        if not isinstance(seed, int | None):  # NumPy's integers; a list has no hash
+            self.values(seed)
+            seed = operator.index(seed)
         if seed not in self._answers:
             rows, values = map(tuple, self.bitwidths.tolist()), self.values(seed).tolist()
             known = zip(rows, values, strict=True)

@@ -10,7 +10,7 @@ from agents.algorithms.registry import ALGORITHMS
 from agents.run.confirmation import unseen_seeds
 from agents.run.settings import Options, new_settings, resumed_settings
 from agents.train import main
-from releq_env import AccuracyTable, ReLeQError
+from releq_env import AccuracyTable, Problem, ReLeQError
 from releq_env.searchers import SEARCHERS
 from releq_env.tables import TableSource
 from tests.agents import problems
@@ -136,3 +136,25 @@ def test_what_is_recommended_is_recorded_beside_the_best(algo: str, tmp_path: Pa
     assert recommended in [candidate["bitwidths"] for candidate in report["candidates"]]
     counts = report["counts"]
     assert counts["agent_seconds"] + counts["evaluation_seconds"] == pytest.approx(counts["part_seconds"], abs=0.02)
+
+
+def test_without_retraining_there_are_no_other_seeds() -> None:
+    problems_ = [Problem.from_task("digits", retrain_images=images, cache=None, workers=1) for images in (0, 32)]
+    assert [unseen_seeds(problem.evaluator.source) for problem in problems_] == [[], [1, 2]]
+
+
+def test_a_bound_holds_behind_a_wrapper(table: Path, tmp_path: Path) -> None:
+    """Masks of `OneShot` are a layer's, whatever the others have."""
+    wrapper = ["--hyperparams", "env_wrapper=releq_env.OneShot", "n_steps=1"]
+    bound = ["--env-kwargs", "max_cost=0.6", "--timesteps", "96", "--n-envs", "4"]
+    main(["--algo", "maskable_ppo", "--from-table", str(table), "--log-dir", str(tmp_path / "r"), *wrapper, *bound])
+    evaluated = rows(tmp_path / "r")
+    assert evaluated
+    assert all(float(row["state_of_quantization"]) <= 0.6 for row in evaluated)
+
+
+def test_of_a_table_nothing_is_said_to_be_retrained(table: Path, tmp_path: Path) -> None:
+    main(["--algo", "local", "--from-table", str(table), "--log-dir", str(tmp_path / "r"), "--budget", "5"])
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "5 distinct evaluations; " in report
+    assert "retrained in this run" not in report

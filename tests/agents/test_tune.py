@@ -15,7 +15,7 @@ from agents.run.settings import Options as RunOptions
 from agents.run.settings import new_settings
 from agents.tune import Options, main, tune
 from agents.tuning.score import PROBLEMS, area, landscape, score, with_values
-from agents.tuning.trials import LARGEST_SEED, RANGES, Trials, read_ranges
+from agents.tuning.trials import LARGEST_SEED, RANGES, Trials, held, read_ranges
 from releq_env import ReLeQError
 from releq_env.testing.landscapes import LANDSCAPES
 from releq_env.testing.problems import feasible
@@ -95,9 +95,16 @@ def test_trials_of_another_tuning_are_not_mixed_in(tmp_path: Path) -> None:
     tuned(tmp_path, 1)
     with pytest.raises(ReLeQError, match="a tuning with another seeds; give another --out"):
         tuned(tmp_path, 2, seeds=2)
-    (tmp_path / "evolution.jsonl").write_text("nonsense\n")
-    with pytest.raises(SystemExit, match="is damaged"):
-        main(["--algo", "evolution", "--out", str(tmp_path)])
+    for damage in ("nonsense\n", "[]\n"):
+        (tmp_path / "evolution.jsonl").write_text(damage)
+        with pytest.raises(SystemExit, match="is damaged"):
+            main(["--algo", "evolution", "--out", str(tmp_path)])
+
+
+def test_one_process_tunes_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path / "evolution.jsonl"), pytest.raises(ReLeQError, match="another process tunes into"):
+        tuned(tmp_path, 1)
+    tuned(tmp_path, 1)
 
 
 @pytest.mark.parametrize(

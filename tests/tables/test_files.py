@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from releq_env import AccuracyTable, ReLeQError
+from releq_env import AccuracyTable, Problem, ReLeQError
 from releq_env.tables import npz
 from releq_env.tables.shipped import TABLES
 from tests.tables.strategies import Made, tables
@@ -293,3 +293,43 @@ def test_shipped_tables(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         AccuracyTable.load(name)
     AccuracyTable.from_records([[1]], [0.5], full_precision_accuracy=1.0).save(tmp_path / f"{name}.npz")
     assert AccuracyTable.load(name).query((1,)) == 0.5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"full_precision_accuracy": 10**400},
+        {"min_relative_accuracy": 10**400},
+        {"released_constants": [10**400, 1, 1]},
+    ],
+    ids=range(3),
+)
+def test_numbers_without_bound_are_refused_in_one_line(changed: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "table.npz"
+    AccuracyTable.load("digits").save(path)
+    metadata, arrays = npz.read(path)
+    npz.write(path, metadata | changed, arrays)
+    with pytest.raises(ReLeQError) as raised:
+        AccuracyTable.load(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "~nobodyatall/a.npz"])
+def test_names_that_are_no_paths(name: str) -> None:
+    with pytest.raises(ReLeQError, match="there is no table"):
+        AccuracyTable.load(name)
+
+
+def test_a_csv_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ReLeQError, match="cannot be written"):
+        AccuracyTable.load("digits").to_csv(tmp_path / "nowhere" / "x.csv")
+
+
+def test_numpys_integers_are_seeds() -> None:
+    table = AccuracyTable.load("digits")
+    assert table.query((2, 2, 1, 2), seed=np.int64(1)) == table.query((2, 2, 1, 2), seed=1)
+    source = Problem.from_table(table, seed=np.int64(1)).evaluator.source  # type: ignore[arg-type]
+    assert json.loads(json.dumps(dict(source.fingerprint or {})))["retrain_seed"] == 1
+    for seed in ([0], 0.5, "0"):
+        with pytest.raises(ReLeQError, match="has no seed"):
+            table.query((2, 2, 1, 2), seed=seed)  # type: ignore[arg-type]

@@ -45,10 +45,14 @@ def test_what_a_cache_does_not_know(tmp_path: Path) -> None:
         AccuracyTable.from_cache(path, wide)
 
 
+OF_PROBLEM = {"full_precision_accuracy": 0.98, "min_relative_accuracy": 0.9}
+
+
 def run(folder: Path, cut: str = "", **depends: object) -> Path:
     """A run's folder, as far as it matters here."""
     folder.mkdir()
-    config = {"settings": {}, "accuracy_depends_on": FINGERPRINT | {"retrain_seed": 3} | depends, "versions": {}}
+    depends = FINGERPRINT | {"retrain_seed": 3} | depends
+    config = {"settings": {}, "accuracy_depends_on": depends, "problem": OF_PROBLEM, "versions": {}}
     (folder / "config.json").write_text(json.dumps(config))
     rows = ["2 2 4 8,0.49,0.5", "2 8 4 8,0.98,1.0"]
     (folder / "evaluations.csv").write_text("\n".join(["bitwidths,accuracy,relative_accuracy", *rows, cut]))
@@ -58,6 +62,7 @@ def run(folder: Path, cut: str = "", **depends: object) -> Path:
 def test_from_a_run(tmp_path: Path) -> None:
     table = AccuracyTable.from_run(run(tmp_path / "run", cut="2 4 4 8,0.9"))
     assert (len(table), table.seeds, table.full_precision_accuracy) == (2, (3,), 0.98)
+    assert table.min_relative_accuracy == 0.9  # as the run had it, so that their optima are the same
     assert table.query((2, 8, 4, 8), 3) == 0.98
     assert table.choices == ((2,), (2, 8), (4,), (8,))
     known = AccuracyTable.from_run(tmp_path / "run", problem(None))
@@ -67,7 +72,9 @@ def test_from_a_run(tmp_path: Path) -> None:
 def test_the_seed_of_a_run_with_ones_own_loss(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
     for seed in (7, [7, 8]):
-        (folder / "config.json").write_text(json.dumps({"accuracy_depends_on": None, "known": {"retrain_seed": seed}}))
+        (folder / "config.json").write_text(
+            json.dumps({"accuracy_depends_on": None, "known": {"retrain_seed": seed}, "problem": OF_PROBLEM})
+        )
         if seed == 7:
             table = AccuracyTable.from_run(folder)
             assert table.seeds == (7,)
