@@ -76,7 +76,7 @@ class Content(NamedTuple):
         for name, layer in self.layers.items():
             one = id(self.packed[name][0]), layer  # what was one weight is one again
             if one not in made:
-                trained = _weight(network.get_submodule(name)).requires_grad
+                trained = _is_trained(network.get_submodule(name))
                 made[one] = nn.Parameter(layer.weights(*self.packed[name]), requires_grad=trained)
             weights[name] = made[one]
         for name, weight in weights.items():
@@ -110,6 +110,12 @@ class Content(NamedTuple):
         for name, first in distinct(expected)[1].items():
             if not torch.equal(self.others[name], self.others[first]):
                 yield f"its {short(name)} and {short(first)} differ, here they are one tensor"
+
+
+def _is_trained(layer: nn.Module) -> bool:
+    """Whether what a layer's weight is, or is computed of, is trained."""
+    weights = ("weight", "parametrizations.weight.")
+    return any(each.requires_grad for name, each in layer.named_parameters() if name.startswith(weights))
 
 
 def _with_class_of_its_own(module: nn.Module) -> None:

@@ -70,7 +70,8 @@ def load_packed(path: str | os.PathLike[str], network: nn.Module) -> nn.Module:
     """Return a copy of a network with what a packed file holds, in evaluation mode.
 
     Its layers are ordinary ones with dequantized weights: they compute what those of the network that
-    was saved compute, in fp32 on the same machine bit for bit. No code that a file brings is run.
+    was saved compute, in fp32 on the same machine bit for bit. What is frozen in it
+    stays so. No code that a file brings is run.
 
     Args:
         path: A file that `save_packed` has written.

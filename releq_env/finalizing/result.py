@@ -12,6 +12,7 @@ from torch import nn
 from releq_env.export import load_packed
 from releq_env.export.folder import PACKED
 from releq_env.finalizing.progress import counted
+from releq_env.tasks.layouts import as_given
 from releq_env.tasks.own_outputs import separate_outputs
 
 
@@ -90,7 +91,7 @@ class FinalResult:
     @property
     def network(self) -> nn.Module:
         """A network with the dequantized weights of the best seed, in evaluation mode, read from the packed file."""
-        return separate_outputs(load_packed(self.folder / PACKED, self._original))
+        return as_given(separate_outputs(load_packed(self.folder / PACKED, self._original)))
 
     def described(self) -> dict[str, Any]:
         """Return what `result.json` says of it, JSON-able."""

@@ -37,11 +37,13 @@ def quantize(network: nn.Module, layers: Sequence[str], bitwidths: Sequence[int]
     if len(layers) != len(bitwidths):
         raise ReLeQError(f"{len(bitwidths)} bitwidths for {len(layers)} layers; give one a layer")
     entry = QUANTIZERS[quantizer]
-    known = dict(network.named_modules())
-    for place, name in enumerate(layers):
-        if name not in known or name in layers[:place]:
+    known = dict(network.named_modules(remove_duplicate=False))
+    seen: set[int] = set()
+    for name in layers:
+        if name not in known or id(known[name]) in seen:
             why = "is named twice" if name in known else f"is no module of {type(network).__name__}"
             raise ReLeQError(f"layer {name!r} {why}; give the names that quantizable_layers() has")
+        seen.add(id(known[name]))
     bitwidths = [_whole(name, bits, entry, quantizer) for name, bits in zip(layers, bitwidths, strict=True)]
     quantized = copy.deepcopy(network)
     named = [quantized.get_submodule(name) for name in layers]

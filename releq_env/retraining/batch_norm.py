@@ -1,6 +1,6 @@
 """Batch normalisation of a quantized network: statistics estimated anew, then frozen, then folded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,21 @@ _CALIBRATION = 1000
 _BATCH = 500
 
 
-def calibration_batches(inputs: Tensor, mixed: bool = False) -> list[Tensor]:
-    """Return the training inputs that statistics are estimated on, in batches.
+def calibration_batches(inputs: Tensor, mixed: bool = False) -> Iterator[Tensor]:
+    """Yield the training inputs that statistics are estimated on, in batches.
 
     Args:
         inputs: All of them, shape `(N, ...)`.
         mixed: Whether they are drawn from all of them, always the same ones, and are not simply the first: for data
             that may be sorted, by class for example.
     """
-    if mixed:
-        drawn = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:_CALIBRATION]
-        chosen = inputs[drawn.to(inputs.device)]
-    else:
-        chosen = inputs[:_CALIBRATION]
-    *batches, last = chosen.split(_BATCH)
+    count = min(len(inputs), _CALIBRATION)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)) if mixed else torch.arange(count)
+    *batches, last = order[:count].split(_BATCH)
     if batches and len(last) == 1:  # a channel may have one value then, and no variance
         last = torch.cat([batches.pop(), last])
-    return [*batches, last]
+    for batch in (*batches, last):
+        yield inputs[batch.to(inputs.device)] if mixed else inputs[int(batch[0]) : int(batch[-1]) + 1]
 
 
 @torch.no_grad()

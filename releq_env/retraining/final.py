@@ -29,8 +29,9 @@ from releq_env.retraining.short import INFERENCE_BATCH, ShortRetraining
 from releq_env.retraining.teacher import Shown, outputs_by_way
 from releq_env.tasks.augmentation import Augmentation
 from releq_env.tasks.final import CONTROL_IGNORES, FinalRecipe
+from releq_env.tasks.layouts import is_kept_contiguous, keep_contiguous, takes_channels_last
 from releq_env.tasks.losses import soft_cross_entropy
-from releq_env.tasks.own_outputs import join_outputs, joins_outputs
+from releq_env.tasks.own_outputs import join_outputs, joins_outputs, parts_of, separate_outputs
 from releq_env.tasks.pretrained import architecture
 
 FINAL_VERSION = 2
@@ -206,7 +207,10 @@ class FinalRetraining:
                 run.history.append([loss, run.validation_accuracy(), time.perf_counter() - begun])
                 run.keep(checkpoint)
                 epoch_done(run.history[-1], True)
-            return Trained(run.finished(), run.history)
+            network = run.finished()
+            if is_kept_contiguous(network):  # so it is computed by who takes it from its file
+                network = network.to(memory_format=torch.contiguous_format)
+            return Trained(network, run.history)
 
     def seconds_an_epoch(self, bitwidths: Sequence[int] | None) -> float:
         """Return how long an epoch will take here, from a few steps."""
@@ -249,14 +253,32 @@ class FinalRetraining:
         """The network whose outputs are distilled: frozen, in evaluation mode, with its own statistics."""
         engine = self.engine
         original = engine.pretrained.network if self._given_teacher is None else self._given_teacher
-        network = engine._placed(copy.deepcopy(original)).requires_grad_(False)
-        if self._given_teacher is not None and joins_outputs(engine.pretrained.network):
-            join_outputs(network)
+        network = copy.deepcopy(original)
+        if self._given_teacher is not None:
+            network = self._as_the_tasks(network)
+        network = engine._placed(network).requires_grad_(False)
         if self._given_teacher is None:
             fused, folded = engine._pairs
             fuse(network, fused)
             fold(network, folded)
         return network
+
+    def _as_the_tasks(self, network: nn.Module) -> nn.Module:
+        """Let a network compute, and return one tensor, as `own_network` lets the task's."""
+        given = self.engine.load().inputs[:1].cpu()
+        inputs = (given.float() if given.is_floating_point() else given).contiguous()
+        network = network.cpu().eval()
+        if joins_outputs(self.engine.pretrained.network):
+            mine = separate_outputs(copy.deepcopy(self.engine.pretrained.network))
+            with torch.no_grad():
+                layouts = [parts_of(each(inputs), "what it returns")[1] for each in (mine, network)]
+            if layouts[0] != layouts[1]:
+                raise ReLeQError(
+                    f"the teacher of {self.engine.task.name} returns {layouts[1].described}, and its network "
+                    f"{layouts[0].described}; give one that returns the same, in the same order"
+                )
+            join_outputs(network)
+        return network if takes_channels_last(network, inputs) else keep_contiguous(network)
 
     @pinned_arithmetic()
     def check_teacher(self) -> None:
@@ -270,6 +292,8 @@ class FinalRetraining:
         expected = self.outputs(network, inputs).shape
         try:
             shape = self.outputs(self.teacher, inputs).shape
+        except ReLeQError:
+            raise
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:  # what torch and a network raise
             raise ReLeQError(f"the teacher fails on an input of {self.engine.task.name} ({error})") from error
         if shape != expected:

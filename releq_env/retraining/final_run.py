@@ -17,6 +17,7 @@ from releq_env.retraining.adam import Adam
 from releq_env.retraining.batch_norm import recalibrate
 from releq_env.retraining.data import Data, channels_last
 from releq_env.retraining.rates import parameter_groups
+from releq_env.tasks.own_data import OwnData
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,9 +217,10 @@ class Run:
         return len(self._split(torch.empty(len(self._data.targets))))
 
     def _split(self, order: Tensor) -> list[Tensor]:
-        """Return an epoch's examples in batches; one alone has no variance, and goes with those before it."""
+        """Return an epoch's examples in batches; one of a user's alone may have no variance, and goes with others."""
         *batches, last = order.split(self._recipe.batch_size)
-        if batches and len(last) == 1 and self._recipe.live_batch_norm:
+        own = isinstance(self._engine.task.dataset, OwnData)  # elsewhere they are images
+        if batches and len(last) == 1 and self._recipe.live_batch_norm and own:
             last = torch.cat([batches.pop(), last])
         return [*batches, last]
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -313,13 +313,13 @@ class ShortRetraining:
         fold(network, folded)
         return network
 
-    def calibration(self) -> list[Tensor]:
-        """Return the training inputs that statistics of batch normalisation are estimated on, in batches.
+    def calibration(self) -> Iterator[Tensor]:
+        """Yield the training inputs that statistics of batch normalisation are estimated on, in batches.
 
         The built-in data sets are in random order; those of a user may be sorted.
         """
         mixed = isinstance(self.task.dataset, OwnData)
-        return list(map(channels_last, calibration_batches(self.load().inputs, mixed)))
+        return map(channels_last, calibration_batches(self.load().inputs, mixed))
 
     def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return what a network makes of inputs, shape `(N, ...)`: computed in the precision chosen, as float32."""

@@ -83,11 +83,12 @@ class SearchResult:
             ReLeQError: As `network`, or if the assignment does not fit.
         """
         from releq_env.retraining.trained import retrained_network  # only now: they need torch
+        from releq_env.tasks.layouts import as_given
         from releq_env.tasks.own_outputs import separate_outputs
 
         source = self._source
         whole = getattr(source, "every_layer", tuple)(self.problem.check(bitwidths))
-        return separate_outputs(retrained_network(source.retraining, whole))
+        return as_given(separate_outputs(retrained_network(source.retraining, whole)))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the network, packed, and the files of a search, as `releq_env.searchers.folder` lists them.

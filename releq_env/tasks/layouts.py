@@ -29,14 +29,12 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
 
     Args:
         network: It can be run on the inputs as they are.
-        inputs: A few, shape `(N, ...)`; what is no image is taken anyway.
+        inputs: A few, shape `(N, ...)`; not only images: a network may make images of other inputs.
     """
-    if inputs.ndim != 4:
-        return True
     moved = with_channels_last(copy.deepcopy(network))
     try:
         with torch.no_grad():
-            moved(inputs.contiguous(memory_format=torch.channels_last))
+            moved(inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs)
     except RuntimeError:
         return False
     return True
@@ -54,6 +52,20 @@ def keep_contiguous(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, _CONVOLUTIONS):
             layer.register_forward_hook(_output_first)
+    return network
+
+
+def is_kept_contiguous(network: nn.Module) -> bool:
+    """Whether `keep_contiguous` was at work."""
+    return _inputs_first in network._forward_pre_hooks.values()
+
+
+def as_given(network: nn.Module) -> nn.Module:
+    """Take off what `keep_contiguous` has put on a network, in place, and return it."""
+    for module in network.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook in (_inputs_first, _output_first)]:
+                del hooks[key]
     return network
 
 

@@ -3,8 +3,9 @@
 A network that returns a tuple gets a hook that joins it, and loss and metric take it apart again.
 """
 
+import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class Layout:
 
     Attributes:
         kind: `"tensor"`, `"tuple"` or `"dict"`.
-        made: The type of a named tuple or of a dictionary of another class, else `None`.
+        made: The type of a named tuple or of a dictionary of another class, if it can be made again, else `None`.
         names: Keys of a dictionary, else numbers.
         parts: Of each entry.
         shape: Of a tensor, without the batch dimension.
@@ -31,7 +32,7 @@ class Layout:
     parts: "tuple[Layout, ...]" = ()
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
-    made: type | None = None
+    made: type | None = field(default=None, compare=False)
 
     @property
     def several(self) -> bool:
@@ -43,6 +44,12 @@ class Layout:
         """The tensors, first to last."""
         return [leaf for part in self.parts for leaf in part.leaves] if self.several else [self]
 
+    @property
+    def described(self) -> str:
+        """What it is, in words."""
+        inner = ", ".join(f"{name}: {part.described}" for name, part in zip(self.names, self.parts, strict=True))
+        return f"({inner})" if self.several else f"{self.dtype} (N, {', '.join(map(str, self.shape))})"
+
     def rebuilt(self, tensors: Sequence[Tensor]) -> Any:
         """Return the nest of these tensors."""
         if not self.several:
@@ -53,7 +60,7 @@ class Layout:
             made.append(part.rebuilt(rest[:count]))
             rest = rest[count:]
         if self.kind == "tuple":
-            return tuple(made) if self.made is None else self.made(*made)
+            return tuple(made) if self.made is None else self.made._make(made)  # type: ignore[attr-defined]
         named = dict(zip(self.names, made, strict=True))
         return named if self.made is None else self.made(**named)
 
@@ -86,18 +93,28 @@ def parts_of(nest: Any, what: str) -> tuple[list[Tensor], Layout]:
         if not nest.ndim:
             raise ReLeQError(f"{what} has a tensor without a batch dimension; give one row an example")
         return [nest], Layout("tensor", shape=tuple(nest.shape[1:]), dtype=nest.dtype)
-    made: type | None = None
     if isinstance(nest, dict):
         names, entries, kind = tuple(nest), list(nest.values()), "dict"
-        made = type(nest) if type(nest) is not dict and all(isinstance(name, str) for name in nest) else None
     elif isinstance(nest, tuple | list) and nest:
         names, entries, kind = tuple(range(len(nest))), list(nest), "tuple"
-        made = type(nest) if hasattr(nest, "_fields") else None
     else:
         raise ReLeQError(f"{what} has {short(type(nest).__name__)} in it; it may be a tensor, or several in a tuple")
     found = [parts_of(entry, what) for entry in entries]
     parts = tuple(each for _, each in found)
-    return [tensor for tensors, _ in found for tensor in tensors], Layout(kind, names, parts, made=made)
+    return [tensor for tensors, _ in found for tensor in tensors], Layout(kind, names, parts, made=_type_of(nest))
+
+
+def _type_of(nest: Any) -> type | None:
+    """Return what a nest is to be made of again, if that is no plain tuple or dictionary, and can be done."""
+    kind: Any = type(nest)
+    if kind in (tuple, list, dict) or (isinstance(nest, tuple | list) and not hasattr(kind, "_make")):
+        return None
+    try:
+        pickle.dumps(kind)  # other processes make it, too
+        kind(**nest) if isinstance(nest, dict) else kind._make(nest)
+    except Exception:  # whatever its constructor raises
+        return None
+    return kind
 
 
 def joined(nest: Any, dtype: torch.dtype) -> Tensor:

@@ -260,7 +260,8 @@ def _in_order(data: Any) -> Iterable[Any]:
     if chosen is None:
         return data
     # Somebody's own function may count on how many examples it is given.
-    size = _BATCH if data.collate_fn is torch_data.default_collate else data.batch_size
+    own: Any = data.batch_sampler
+    size = _BATCH if data.collate_fn is torch_data.default_collate else own.batch_size
     return torch_data.DataLoader(
         chosen, size, num_workers=data.num_workers, collate_fn=data.collate_fn, worker_init_fn=data.worker_init_fn
     )
@@ -300,7 +301,8 @@ def _of_several_inputs(data: Any) -> bool:
     if not isinstance(data, tuple | list) or len(data) != 2 or not isinstance(data[0], tuple | list | dict):
         return False
     columns = list(data[0].values() if isinstance(data[0], dict) else data[0])
-    return len(columns) > 1 and all(map(_is_array, columns)) and _is_array(data[1])
+    alike = [*columns, data[1]]
+    return len(columns) > 1 and all(_is_array(each) and each.ndim for each in alike) and len({*map(len, alike)}) == 1
 
 
 def _same_memory(tensor: Tensor, given: Any) -> bool:

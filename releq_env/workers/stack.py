@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -116,7 +116,7 @@ class Stack:
             norm.forward = partial(_in_float, norm.forward)  # type: ignore[method-assign]  # of this copy only
 
     @torch.no_grad()
-    def recalibrate(self, batches: Sequence[Tensor]) -> None:
+    def recalibrate(self, batches: Iterable[Tensor]) -> None:
         """Re-estimate the statistics of batch normalisation, if there is any, with quantized weights.
 
         Args:

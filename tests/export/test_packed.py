@@ -111,6 +111,10 @@ def test_what_is_frozen_stays_frozen(path: Path) -> None:
     save_packed(quantized_small(), path)
     assert not any(parameter.requires_grad for parameter in load_packed(path, network).parameters())
     assert all(parameter.requires_grad for parameter in load_packed(path, small()).parameters())
+    save_packed(quantize(Dimensions(), ["one", "three", "last"], [3, 5, 2]).eval(), path)
+    for learns in (True, False):  # one has weight norm
+        given = Dimensions().requires_grad_(learns)
+        assert {each.requires_grad for each in load_packed(path, given).parameters()} == {learns}
 
 
 class Sharing(nn.Module):

@@ -27,8 +27,9 @@ from releq_env.finalizing.result import interval
 from releq_env.retraining import final as final_module
 from releq_env.retraining import final_checkpoint
 from releq_env.retraining.final import FinalRetraining
-from releq_env.tasks import TASKS, Task, load_pretrained
+from releq_env.tasks import TASKS, PretrainingRecipe, Task, load_pretrained
 from tests.finalizing.small import BITS, RECIPE, Trainings, counted, plain_accuracy, small_task
+from tests.tasks.own_networks import Viewed
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +293,12 @@ class TwoHeads(nn.Module):
         return {"hidden": hidden, "scores": self.two(hidden)}
 
 
+class OtherOrder(TwoHeads):
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = super().forward(inputs)
+        return {"scores": outputs["scores"], "hidden": outputs["hidden"]}
+
+
 def two_heads(outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(outputs["scores"], targets)
 
@@ -316,6 +323,22 @@ def test_a_teacher_of_several_outputs_and_a_last_batch_of_one(run: Callable[...,
     recipe = FinalRecipe(epochs=1, batch_size=20, live_batch_norm=True, control_rates=(1e-3,))
     result = run(problem, (4, 4), seeds=(0,), recipe=recipe, teacher=TwoHeads())
     assert 0.0 <= result.accuracies[0] <= 1.0
+    with pytest.raises(ReLeQError, match=r"the teacher of TwoHeads returns \(scores: .*in the same order"):
+        run(problem, (4, 2), seeds=(0,), recipe=recipe, teacher=OtherOrder())
+
+
+def test_a_network_and_a_teacher_that_flatten_by_view(run: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(60, 2, 10, 10)
+    labels = inputs[:, 0].mean((1, 2)).gt(0).long()
+    problem = Problem.from_network(
+        Viewed(), (inputs[:40], labels[:40]), (inputs[40:], labels[40:]), cache=None, workers=1,
+        retraining=releq_env.tasks.RetrainingRecipe(0, batch_size=20), pretraining=PretrainingRecipe(1, batch_size=20),
+    )  # fmt: skip
+    result = run(problem, (4, 4, 4), seeds=(0,), teacher=Viewed())
+    hooks = [hook for module in result.network.modules() for hook in module._forward_hooks.values()]
+    assert not hooks
+    assert result.network(inputs[:3]).shape == (3, 3)
 
 
 def test_other_test_data_of_a_dataset_are_measured_anew(run: Callable[..., Any]) -> None:

@@ -120,3 +120,11 @@ def test_other_bitwidths_are_refused(network: nn.Sequential, bits: Any) -> None:
 def test_names_are_checked(network: nn.Sequential, layers: list[str], why: str) -> None:
     with pytest.raises(ReLeQError, match=why):
         quantize(network, layers, [2] * len(layers))
+
+
+def test_a_module_has_all_its_names() -> None:
+    network = nn.Module()
+    network.a = network.b = nn.Linear(3, 3)
+    assert quantize(network, ["b"], [1]).a.weight.abs().unique(dim=1).shape == (3, 1)
+    with pytest.raises(ReLeQError, match="layer 'b' is named twice"):
+        quantize(network, ["a", "b"], [1, 2])

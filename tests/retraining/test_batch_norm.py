@@ -109,7 +109,7 @@ def test_what_is_used_elsewhere_too_is_left_alone() -> None:
 def test_no_batch_has_one_input() -> None:
     """A channel would have one value then, and no variance."""
     for count in (1, 2, 500, 501, 502, 1000, 2000):
-        batches = calibration_batches(IMAGES[:1, :1, 0, 0].expand(count, 1))
+        batches = list(calibration_batches(IMAGES[:1, :1, 0, 0].expand(count, 1)))
         assert sum(map(len, batches)) == min(count, 1000)
         assert all(len(batch) > 1 for batch in batches) or count == 1
 
@@ -128,10 +128,10 @@ def test_normalisation_that_is_not_called_keeps_its_statistics() -> None:
 
 def test_sorted_inputs_are_mixed() -> None:
     inputs = torch.arange(5000.0).unsqueeze(1)
-    batches = calibration_batches(inputs, mixed=True)
+    batches = list(calibration_batches(inputs, mixed=True))
     assert [len(batch) for batch in batches] == [500, 500]
     for batch in batches:  # each has some of everything: the mean of 500 is within five standard errors
         assert abs(float(batch.mean()) - 2499.5) < 5 * 1443.4 / 500**0.5
     assert len(torch.cat(batches).unique()) == 1000
     assert all(map(torch.equal, batches, calibration_batches(inputs, mixed=True)))
-    assert torch.equal(torch.cat(calibration_batches(inputs)), inputs[:1000])
+    assert torch.equal(torch.cat(list(calibration_batches(inputs))), inputs[:1000])

@@ -148,6 +148,13 @@ class Viewed(nn.Module):
         return self.out(torch.relu(self.second(x)).view(x.size(0), -1))
 
 
+class Spectrum(Viewed):
+    """Makes images of what are none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(len(x), 2, 10, 10))
+
+
 class Grid(Viewed):
     """Has a buffer of five dimensions, too."""
 
@@ -226,6 +233,7 @@ CASES: dict[str, Case] = {
         lambda inputs: inputs.argmax(1),
     ),
     "a view behind a convolution": Case(Viewed, (2, 10, 10), ("first", "second", "out")),
+    "images of no images": Case(Spectrum, (200,), ("first", "second", "out")),
     "a buffer of five dimensions": Case(Grid, (2, 10, 10), ("first", "second", "out")),
     "an embedding": Case(
         lambda: nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(48, 3)),

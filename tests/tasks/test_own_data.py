@@ -1,8 +1,9 @@
 """Data of one's own, in every form that torch trains with."""
 
 import pickle
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -124,6 +125,16 @@ def test_a_function_that_collates_gets_as_many_as_its_loader_gives_it() -> None:
     training = read(DataLoader(InBatches(), batch_size=1, collate_fn=the_only_one, shuffle=True)).load()[0]
     assert torch.equal(training.inputs, INPUTS)
     assert torch.equal(training.targets, LABELS)
+
+
+def pairs(items: list[Any]) -> tuple[Tensor, Tensor]:
+    assert 1 < len(items) <= 8
+    return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+
+
+def test_so_it_does_behind_a_sampler_of_batches() -> None:
+    batches = BatchSampler(RandomSampler(MapStyle()), 8, drop_last=False)
+    assert torch.equal(read(DataLoader(MapStyle(), batch_sampler=batches, collate_fn=pairs)).load()[0].inputs, INPUTS)
 
 
 class Halved(TensorDataset):
@@ -266,3 +277,31 @@ def test_what_is_joined_comes_apart_again(nest: Any) -> None:
     others, same = parts_of(again, "it")
     assert same == layout
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True))
+
+
+class Answer(NamedTuple):
+    scores: Tensor
+    label: Tensor
+
+
+class Fixed(dict[str, Tensor]):
+    """Takes no names."""
+
+    def __init__(self, scores: Tensor, label: Tensor) -> None:
+        super().__init__({"a": scores, "b": label})
+
+
+def made_here(scores: Tensor, label: Tensor) -> Any:
+    return namedtuple("Nowhere", ["scores", "label"])(scores, label)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(Answer, Answer), (made_here, tuple), (Fixed, dict), (lambda a, b: OrderedDict(a=a, b=b), OrderedDict)],
+    ids=range(4),
+)
+def test_types_come_back_where_they_can_be_made(make: Callable[..., Any], kind: type) -> None:
+    first, again = (parts_of(make(torch.rand(3, 2), torch.arange(3)), "it")[1] for _ in range(2))
+    assert first == again
+    nest = pickle.loads(pickle.dumps(first)).rebuilt([torch.zeros(3, 2), torch.arange(3)])
+    assert type(nest) is kind
