@@ -42,10 +42,12 @@ def tune(options: Options) -> dict[str, Any]:
     Raises:
         ReLeQError: In one line, if an option is not accepted, or the trials are of another tuning.
     """
+    from agents.algorithms.registry import read_hyperparams
     from agents.run.settings import Options as RunOptions
     from agents.run.settings import new_settings
-    from agents.tuning.score import landscape
-    from agents.tuning.trials import LARGEST_SEED, held, read_ranges
+    from agents.tuning.score import landscape, score, total, with_values
+    from agents.tuning.trials import LARGEST_SEED, Trials, held, read_ranges
+    from releq_env.files import replace_file
 
     for name in ("trials", "seeds", "budget"):
         if getattr(options, name) < 1:
@@ -58,34 +60,23 @@ def tune(options: Options) -> dict[str, Any]:
         landscape(name)  # before anything that takes time
     about = {name: value for name, value in asdict(options).items() if name not in ("trials", "out")}
     about |= {"ranges": ranges, "default": default, "n_envs": settings.n_envs}
-    with held(options.out / f"{options.algo}.jsonl"):
-        return _tune(options, settings, ranges, default, about)
-
-
-def _tune(options: Options, settings: Any, ranges: Any, default: dict[str, Any], about: dict[str, Any]) -> Any:
-    from agents.algorithms.registry import read_hyperparams
-    from agents.tuning.score import score, total, with_values
-    from agents.tuning.trials import Trials
-
-    trials = Trials(options.out / f"{options.algo}.jsonl", about)
-    while len(trials.rows) < options.trials:
-        values, begun = trials.suggest(ranges, options.seed), time.monotonic()
-        tried = replace(settings, hyperparams=with_values(default, values))
-        scores = score(tried, options.problems, options.seeds, options.budget)
-        seconds = round(time.monotonic() - begun, 2)
-        row = {"number": len(trials.rows), "values": values, "score": total(scores), "scores": scores}
-        trials.add(row | {"seconds": seconds})
-        print(
-            f"trial {row['number']}: {row['score']:.4f} in {seconds:.0f} s, best {trials.best['score']:.4f}", flush=True
-        )
-    best, path = trials.best, options.out / f"{options.algo}.yml"
-    whole = read_hyperparams(options.algo, "ReLeQ-v0")
-    text = _block(options, trials.rows, best, ranges, with_values(whole, best["values"]))
-    from releq_env.files import replace_file
-
-    replace_file(path, text)
+    path = options.out / f"{options.algo}.yml"
+    with held(path.with_suffix(".jsonl")):
+        trials = Trials(path.with_suffix(".jsonl"), about)
+        while len(trials.rows) < options.trials:
+            values, begun = trials.suggest(ranges, options.seed), time.monotonic()
+            tried = replace(settings, hyperparams=with_values(default, values))
+            scores = score(tried, options.problems, options.seeds, options.budget)
+            seconds = round(time.monotonic() - begun, 2)
+            row = {"number": len(trials.rows), "values": values, "score": total(scores), "scores": scores}
+            trials.add(row | {"seconds": seconds})
+            best = trials.best["score"]
+            print(f"trial {row['number']}: {row['score']:.4f} in {seconds:.0f} s, best {best:.4f}", flush=True)
+        whole = read_hyperparams(options.algo, "ReLeQ-v0")
+        text = _block(options, trials.rows, trials.best, ranges, with_values(whole, trials.best["values"]))
+        replace_file(path, text)
     print(f"\n{path}:\n\n{text}")
-    return best
+    return trials.best
 
 
 def _block(options: Options, rows: list[Any], best: Any, ranges: Any, hyperparams: dict[str, Any]) -> str:

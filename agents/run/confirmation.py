@@ -29,8 +29,6 @@ def unseen_seeds(source: Source) -> list[int]:
         searched = source.seed
         others = [] if searched is None else [seed for seed in source.table.whole_seeds if seed != searched]
         return sorted(others, key=lambda seed: (seed < source.retrain_seed, seed))[:SEEDS]
-    if getattr(getattr(source, "retraining", None), "retrain_images", None) == 0:
-        return []  # nothing is drawn: all seeds have the same accuracies
     last = max(each_seed(source.retrain_seed))
     return [seed for seed in range(last + 1, last + 1 + SEEDS) if source.reseeded(seed) is not source]
 

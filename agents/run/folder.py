@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from filelock import FileLock, Timeout
 
 from agents.report.files import Table, explained, write, write_json
 from agents.report.text import spaced
 from agents.run.settings import Settings
+from releq_env import locks
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
@@ -89,19 +89,8 @@ class RunFolder:
         Raises:
             ReLeQError: If another process holds it, or it cannot be written.
         """
-        lock = FileLock(path / ".lock", blocking=False)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise ReLeQError(
-                f"the run in {path} is under way in another process; wait for it, or stop it first"
-            ) from None
-        except OSError as error:
-            raise ReLeQError(
-                f"log folder {path} cannot be written ({error.strerror}); give another one with --log-dir"
-            ) from error
-        with lock:
+        busy = f"the run in {path} is under way in another process; wait for it, or stop it first"
+        with locks.held(path / ".lock", busy, f"log folder {path}", "give another one with --log-dir"):
             yield
 
     @staticmethod

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
+from releq_env import locks
 from releq_env.errors import ReLeQError, check_choice
 
 LARGEST_SEED = 4_000_000
@@ -36,18 +36,9 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         ReLeQError: If another one does, or its folder cannot be made.
     """
-    lock = FileLock(path.with_suffix(".lock"), blocking=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ReLeQError(f"another process tunes into {path}; wait for it, or give another --out") from None
-    except OSError as error:
-        raise ReLeQError(f"{path} cannot be written ({error.strerror or error}); give another --out") from error
-    try:
+    busy = f"another process tunes into {path}; wait for it, or give another --out"
+    with locks.held(path.with_suffix(".lock"), busy, path, "give another --out"):
         yield
-    finally:
-        lock.release()
 
 
 class Trials:

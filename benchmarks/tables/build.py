@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from benchmarks.common import machine, recording
+from releq_env import locks
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
@@ -214,15 +214,8 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         ReLeQError: If one does.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ReLeQError(f"{path} is being built by another process; wait for it, or stop it first") from None
-    except OSError as error:
-        raise ReLeQError(f"{path} cannot be written ({error.strerror}); give another --out") from error
-    with lock:
+    busy = f"{path} is being built by another process; wait for it, or stop it first"
+    with locks.held(path.with_name(f".{path.name}.lock"), busy, path, "give another --out"):
         yield
 
 

@@ -73,7 +73,8 @@ class GroupedSource:
 
     def reseeded(self, retrain_seed: Seed) -> "GroupedSource":
         """See `Source`."""
-        return GroupedSource(self.source.reseeded(retrain_seed), self._groups, self.layers)
+        other = self.source.reseeded(retrain_seed)
+        return self if other is self.source else GroupedSource(other, self._groups, self.layers)
 
     def close(self) -> None:
         """See `Source`."""

@@ -69,7 +69,9 @@ class LiveSource:
         return self._made_pool().measure(waiting, self.retrain_seed)
 
     def reseeded(self, retrain_seed: Seed) -> "LiveSource":
-        """Return the same with another retraining seed; data and workers are shared."""
+        """Return the same with another retraining seed; data and workers are shared. Itself if nothing is retrained."""
+        if not self.retraining.retrain_images:
+            return self  # nothing is drawn, and all seeds have the same accuracies
         other = LiveSource(self.retraining.reseeded(retrain_seed), self._parallel, self._workers)
         other._pool, other._pool_of = self._made_pool(), self._pool_of
         return other

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,7 +213,7 @@ class Run:
     def _averaged(self) -> Any:
         return _Swapped(list(self._named.values()), self._average) if self._average else nullcontext()
 
-    @property
+    @cached_property
     def _steps_an_epoch(self) -> int:
         return len(self._split(torch.empty(len(self._data.targets))))
 

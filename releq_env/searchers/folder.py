@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from filelock import FileLock, Timeout
 
+from releq_env import locks
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.files import replace_file
@@ -113,20 +113,9 @@ class SearchFolder:
         Raises:
             ReLeQError: If another process holds it, or it cannot be written.
         """
-        lock = FileLock(self.path / ".lock", blocking=False)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise ReLeQError(f"another process searches in {self.path}; wait for it, or stop it first") from None
-        except OSError as error:
-            raise ReLeQError(
-                f"{self.path} cannot be written ({error.strerror or error}); give another folder"
-            ) from error
-        try:
-            yield  # what is done meanwhile may fail for reasons of its own
-        finally:
-            lock.release()
+        busy = f"another process searches in {self.path}; wait for it, or stop it first"
+        with locks.held(self.path / ".lock", busy, self.path, "give another folder"):
+            yield
 
     def begin(self, asked: Mapping[str, Any]) -> list[Evaluation]:
         """Write what is asked for, or check that it is what an earlier part of the search was asked for.

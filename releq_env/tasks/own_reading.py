@@ -287,13 +287,15 @@ def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | Non
 
 @contextlib.contextmanager
 def _as_it_was(generator: object) -> Iterator[None]:
-    """Give somebody's generator its state back."""
-    state = generator.get_state() if isinstance(generator, torch.Generator) else None
+    """Give somebody's generator, if there is one, its state back."""
+    if not isinstance(generator, torch.Generator):
+        yield
+        return
+    state = generator.get_state()
     try:
         yield
     finally:
-        if isinstance(generator, torch.Generator) and state is not None:
-            generator.set_state(state)
+        generator.set_state(state)
 
 
 def _of_several_inputs(data: Any) -> bool:

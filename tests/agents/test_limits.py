@@ -11,6 +11,7 @@ from agents.run.confirmation import unseen_seeds
 from agents.run.settings import Options, new_settings, resumed_settings
 from agents.train import main
 from releq_env import AccuracyTable, Problem, ReLeQError
+from releq_env.evaluation.grouped import GroupedSource
 from releq_env.searchers import SEARCHERS
 from releq_env.tables import TableSource
 from tests.agents import problems
@@ -139,8 +140,10 @@ def test_what_is_recommended_is_recorded_beside_the_best(algo: str, tmp_path: Pa
 
 
 def test_without_retraining_there_are_no_other_seeds() -> None:
-    problems_ = [Problem.from_task("digits", retrain_images=images, cache=None, workers=1) for images in (0, 32)]
-    assert [unseen_seeds(problem.evaluator.source) for problem in problems_] == [[], [1, 2]]
+    for images, unseen in ((0, []), (32, [1, 2])):
+        source = Problem.from_task("digits", retrain_images=images, cache=None, workers=1).evaluator.source
+        assert unseen_seeds(source) == unseen
+        assert unseen_seeds(GroupedSource(source, [[0, 1], [2, 3]], source.layers)) == unseen
 
 
 def test_a_bound_holds_behind_a_wrapper(table: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "releq_env.layer_info",
         "releq_env.paths",
         "releq_env.files",
+        "releq_env.locks",
         "releq_env.lazy",
         "releq_env.seeds",
         "releq_env.command",
