@@ -41,6 +41,8 @@ def read_run(folder: Path) -> Run:
             partial(read_probabilities, choices=asked["choices"], restricted=_restricted(asked["settings"])),
         ),
     ]
+    if asked["own"]:
+        read.append(("ended", "best.json", _ended))
     found: dict[str, Any] = {"rows": (), "report": {}}
     for name, file, reader in read:
         path = folder / file
@@ -206,6 +208,10 @@ def _view(value: Mapping[str, Any], prefix: str) -> View:
 
 def _accuracy(value: Any, what: str) -> float:
     return checks.number(value, what, 0.0, 1.0)
+
+
+def _ended(path: Path) -> bool:
+    return checks.flag(checks.read_json(path).get("finished", False), "finished")
 
 
 def read_episodes(path: Path) -> Episodes | None:

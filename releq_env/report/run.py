@@ -150,6 +150,7 @@ class Run:
         cost: Name of the cost.
         layers: Descriptions of the layers.
         own: Whether it was made by `releq_env.search`, which measures nothing again at its end.
+        ended: Whether such a search has come to its end, which may be before its budget.
         saved: Whether the network of such a search was saved.
         left_out: What of a user's own network is not quantized: name -> reason.
         finals: What final retraining has found.
@@ -176,6 +177,7 @@ class Run:
     cost: str | None = None
     layers: tuple[LayerInfo, ...] | None = None
     own: bool = False
+    ended: bool = False
     saved: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
     finals: tuple[Final, ...] = ()
@@ -191,7 +193,7 @@ class Run:
         """Whether the run came to its end."""
         if not self.own:
             return bool(self.counts)
-        return self.saved or len(self.rows) >= self.settings.get("budget", math.inf)
+        return self.saved or self.ended
 
     @cached_property
     def best(self) -> Row | None:

@@ -88,6 +88,7 @@ def search(
                 found = _searched(problem, searcher, asked, kept, progress)
             finally:
                 problem.evaluator.forget_recorded()
+            kept.end()
             known = {each.bitwidths for each in found}
             found += [each for each in before if each.bitwidths not in known]  # what was recorded counts, too
     if not found:

@@ -4,7 +4,7 @@
 |---|---|
 | `config.json` | settings, versions and everything the accuracies depend on, or what is known of it |
 | `evaluations.csv` | a row a distinct evaluation: what a resumed search is repeated from |
-| `best.json`, `assignment.json` | the best assignment so far; its bitwidths by module name |
+| `best.json`, `assignment.json` | the best assignment, and if the search is `finished`; its bitwidths by module name |
 | `network.safetensors` | the quantized network, packed, once it was saved |
 | `report.html` | the result, for people, likewise |
 
@@ -132,6 +132,7 @@ class SearchFolder:
         config = checked_config(self.path, self._problem, asked)
         found = self._restored()
         self._write_config(config)
+        self._write_best()
         return found
 
     def complete(self, asked: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> None:
@@ -160,23 +161,38 @@ class SearchFolder:
             self._write_config(config)
         for each in missing:
             self._add(row_of(self._problem, each, evaluator.has_retrained(each.bitwidths), self._before))
-        self.write_best()
+        self.end()
 
     def evaluated(self, evaluation: Evaluation, retrained: bool) -> None:
         """Write down an evaluation, and the best one if it is that."""
         if evaluation.bitwidths in self.rows:
             return
         self._add(row_of(self._problem, evaluation, retrained, self._before + time.monotonic() - self._begun))
-        self.write_best()
+        self._write_best()
 
     def diverged(self) -> None:
         """What was recorded counts, too, if the search takes another course."""
 
-    def write_best(self) -> None:
-        """Write `best.json` and `assignment.json`."""
-        if self._best is not None:
-            with writing(self.path):
-                write_best(self.path, self._problem, self.rows[self._best.bitwidths], len(self.rows))
+    def end(self) -> None:
+        """Write down that the search has come to its end, which may be before its budget."""
+        self._write_best(finished=True)
+
+    def _write_best(self, finished: bool = False) -> None:
+        """Write `best.json`, and `assignment.json` if the best keeps `max_cost`."""
+        if self._best is None:
+            return
+        bitwidths, row = self._best.bitwidths, self.rows[self._best.bitwidths]
+        best = {name: row[name] for name in BEST} | {
+            "reward": row["reward"] if math.isfinite(row["reward"]) else None,
+            "distinct_evaluations": len(self.rows),
+            "keeps_max_cost": self._problem.keeps_max_cost(bitwidths),
+            "finished": finished,
+        }
+        with writing(self.path):
+            replace_file(self.path / "best.json", json.dumps(best, indent=2) + "\n")
+            if best["keeps_max_cost"]:
+                by_module = self._problem.by_module(bitwidths)
+                replace_file(self.path / "assignment.json", json.dumps(by_module, indent=2) + "\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         with writing(self.path):
@@ -294,16 +310,6 @@ def table(rows: Sequence[Mapping[str, Any]], header: bool = True) -> str:
         writer.writeheader()
     writer.writerows({**row, "bitwidths": " ".join(map(str, row["bitwidths"]))} for row in rows)
     return text.getvalue()
-
-
-def write_best(path: Path, problem: Problem, row: Mapping[str, Any], distinct_evaluations: int) -> None:
-    """Write `best.json`, and `assignment.json` if the best keeps `max_cost`."""
-    best = {name: row[name] for name in BEST} | {"distinct_evaluations": distinct_evaluations}
-    best["reward"] = best["reward"] if math.isfinite(best["reward"]) else None
-    best["keeps_max_cost"] = problem.keeps_max_cost(row["bitwidths"])
-    replace_file(path / "best.json", json.dumps(best, indent=2) + "\n")
-    if best["keeps_max_cost"]:
-        replace_file(path / "assignment.json", json.dumps(problem.by_module(row["bitwidths"]), indent=2) + "\n")
 
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {}

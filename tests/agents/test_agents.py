@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -182,6 +183,26 @@ def test_another_of_the_family_is_one_line(
     folder = train(options)
     assert (folder.path / "probabilities.csv").exists() == ("n_steps=8" in hyperparams)
     assert all(row["state_of_quantization"] <= 0.4 for row in folder.rows)
+
+
+@pytest.mark.parametrize(
+    ("algo", "given", "said"),
+    [
+        ("ppo", "n_epochs=0", "n_epochs=0 is not accepted; give a whole number of at least 1"),
+        ("ppo", "n_epochs=2.5", "give a whole number"),
+        ("a2c", "gamma=abc", "gamma='abc' is not accepted; give a number from 0 to 1"),
+        ("trpo", "gae_lambda=7", "from 0 to 1"),
+        ("maskable_ppo", "target_kl=abc", "target_kl='abc' is not accepted; give a number"),
+        ("sac", "batch_size=true", "give a whole number"),
+        ("dqn", "learning_rate=-1", "give a number of at least 0"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_before_anything_is_paid(
+    algo: str, given: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        main([*arguments("four_layers"), "--algo", algo, "--hyperparams", given, "--log-dir", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_agents_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from releq_env import Problem, ReLeQError, SearchResult, search
+from releq_env.report import read_run
 from releq_env.searchers import search_loop
 from releq_env.searchers.folder import SearchFolder
 from releq_env.searchers.registry import make_searcher
@@ -107,6 +108,27 @@ def test_a_newer_result_completes_an_older_one(tmp_path: Path) -> None:
     ]
     assert json.loads((tmp_path / "best.json").read_text())["bitwidths"] == list(newer.bitwidths)
     assert json.loads((tmp_path / "config.json").read_text())["settings"]["budget"] == 6
+
+
+def test_the_report_knows_a_search_that_ended_before_its_budget(tmp_path: Path) -> None:
+    few = digits_problem(bitwidths=[[2, 3], [4], [4], [4]])
+    searched(few, folder=tmp_path, method="exhaustive")
+    assert read_run(tmp_path).finished
+    assert len(rows(tmp_path)) == 2
+
+
+def test_the_report_knows_a_search_that_was_stopped(tmp_path: Path) -> None:
+    def interrupted(bitwidths: tuple[int, ...]) -> float:
+        if len(source.calls) > 4:
+            raise KeyboardInterrupt
+        return 0.9
+
+    source = FakeSource(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(digits_problem(source), folder=tmp_path, batch=1)
+    assert not read_run(tmp_path).finished
+    searched(digits_problem(FakeSource(lambda bitwidths: 0.9)), folder=tmp_path, batch=1)
+    assert read_run(tmp_path).finished
 
 
 def test_nothing_is_saved_while_the_search_goes_on(tmp_path: Path) -> None:
