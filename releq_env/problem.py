@@ -26,6 +26,7 @@ from releq_env.reward import (
     Objective,
     ReleasedConstants,
     RewardSettings,
+    check_max_cost,
     check_reward,
     exceeds,
     make_objective,
@@ -84,12 +85,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         _check_objective(self.reward, self.cost, self.max_cost, self.min_relative_accuracy)
-        cheapest = self.cheapest  # in any case: only now is it seen whether the cost model gives numbers
-        if self.max_cost is not None and exceeds(cheapest, self.max_cost):
-            raise ReLeQError(
-                f"max_cost={self.max_cost!r} cannot be met: the cheapest assignment costs {cheapest:.4f}; "
-                f"give a number in [{math.ceil(cheapest * 1e4) / 1e4:.4f}, 1]"
-            )
+        check_max_cost(self.max_cost, self.cheapest)  # in any case: only now is it seen whether costs are numbers
 
     def __getstate__(self) -> dict[str, object]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # not what is derived

@@ -142,6 +142,23 @@ def exceeds(q: float | NDArray[np.float64], max_cost: float) -> bool | NDArray[n
     return q > max_cost + _ROUNDING
 
 
+def check_max_cost(max_cost: float | None, cheapest: float) -> None:
+    """Check that the bound on the cost can be met.
+
+    Args:
+        max_cost: Upper bound on the State of Quantization, or `None`.
+        cheapest: The State of Quantization of the cheapest assignment.
+
+    Raises:
+        ReLeQError: If it is above the bound.
+    """
+    if max_cost is not None and exceeds(cheapest, max_cost):
+        raise ReLeQError(
+            f"max_cost={max_cost!r} cannot be met: the cheapest assignment costs {cheapest:.4f}; "
+            f"give a number in [{math.ceil(cheapest * 1e4) / 1e4:.4f}, 1]"
+        )
+
+
 def _bounded(a: float, q: float, *, objective: Objective, max_cost: float) -> float:
     value = objective(a, q)
     return min(value, -1.0) - (q - max_cost) if exceeds(q, max_cost) else value

@@ -21,7 +21,14 @@ from releq_env.cost import CostTerms, cheapest_share, check_positive, cost_matri
 from releq_env.errors import ReLeQError, check_fraction, short
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
-from releq_env.reward import LENET_CONSTANTS, Objective, ReleasedConstants, RewardSettings, make_objective
+from releq_env.reward import (
+    LENET_CONSTANTS,
+    Objective,
+    ReleasedConstants,
+    RewardSettings,
+    check_max_cost,
+    make_objective,
+)
 from releq_env.tables import gather, npz
 from releq_env.tables.landscape import Answer, Landscape
 from releq_env.tables.layers import check_layers, plain_layers
@@ -429,7 +436,9 @@ class AccuracyTable:
         check_fraction("min_relative_accuracy", least)
         costs = cost_matrix(cost, model, self.layers, choices)
         check_positive(cost, costs)
-        settings = RewardSettings(float(least), cheapest_share(costs), self.released_constants)
+        cheapest = cheapest_share(costs)
+        check_max_cost(max_cost, cheapest)
+        settings = RewardSettings(float(least), cheapest, self.released_constants)
         objective = make_objective(reward, settings, max_cost)
         values = self.values(seed)
         known = ~np.isnan(values)

@@ -198,6 +198,7 @@ def test_a_callable_may_prefer_what_breaks_max_cost_and_the_optimum_keeps_it() -
         ({"reward": "best"}, "unknown reward 'best'"),
         ({"cost": "money"}, "unknown cost 'money'"),
         ({"max_cost": 2}, r"max_cost=2 is out of range"),
+        ({"max_cost": 0.1}, r"max_cost=0.1 cannot be met: the cheapest assignment costs 0.1250"),
         ({"min_relative_accuracy": 0}, "min_relative_accuracy=0 is out of range"),
         ({"bitwidths": [3]}, "3, which the table 'table' does not support"),
         ({"seed": 7}, "has no seed 7; choose from 0"),
