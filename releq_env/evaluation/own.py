@@ -31,6 +31,7 @@ from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
 from releq_env.tasks.own import FromZero, OwnNetwork, own_network, trained
 from releq_env.tasks.own_data import OwnData
 from releq_env.tasks.own_outputs import Separated
+from releq_env.tasks.task import top1_accuracy
 
 _WORSE = 2e-3  # of the metric, that bf16 may cost
 _FOUND: dict[tuple[Any, ...], Found] = {}
@@ -129,6 +130,7 @@ def own_source(
     choices, recipes = decide(source)
     _say(_layers_line(own, source))
     own = trained(own, network.get("skip", ()))
+    _say_if_untrained(own)
     given = ShortRetraining(
         own.task, own.pretrained, quantizer, 0, retrain_seed, None, device, _precision(own, given, device, precision)
     )
@@ -182,6 +184,20 @@ def _layers_line(own: OwnNetwork, source: GroupedSource | LiveSource) -> str:
     shown = [f"{name} ({reason})" for name, reason in own.left_out.items()]
     more = f", and {len(shown) - 4} more" if len(shown) > 4 else ""
     return f"{line}; not of their own: {', '.join(shown[:4])}{more}"
+
+
+def _say_if_untrained(own: OwnNetwork) -> None:
+    """Say if a classifier is no better than naming one class throughout: nothing can be learned about its bits then."""
+    if own.task.metric is not top1_accuracy:
+        return
+    targets = own.task.dataset.load()[1].targets
+    most = float(targets.bincount().max() / len(targets))
+    if own.pretrained.accuracy <= most:
+        _say(
+            f"{own.task.name}: its accuracy in full precision is {own.pretrained.accuracy:.4f} on the validation data, "
+            f"where one class alone has {most:.4f}: it seems not to be trained; train it, or give "
+            "pretraining=releq_env.tasks.PretrainingRecipe(epochs=...)"
+        )
 
 
 def _precision(own: OwnNetwork, retraining: ShortRetraining, device: str, precision: str) -> str:

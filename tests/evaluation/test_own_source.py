@@ -51,3 +51,19 @@ def test_stacked_refuses_shared_weights_not_words() -> None:
     problem = regression(model, parallel="stacked", workers=None, retraining=recipe, cache=None)
     assert problem.own is not None
     assert "same weight" in problem.own.left_out["0.other.matrix"]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_classifier_that_only_guesses_is_said_to_be_untrained(
+    trained: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    classes = (inputs[:, 0] < 0.6).long()
+    model = nn.Sequential(nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]) * float(trained))
+        model[0].bias.copy_(torch.tensor([-0.6, 0.6]))
+    recipe = RetrainingRecipe(images=16, batch_size=16)
+    training, validation = (inputs[:100], classes[:100]), (inputs[100:], classes[100:])
+    Problem.from_network(model, training, validation, retraining=recipe, workers=1, cache=None)
+    assert ("it seems not to be trained" in capsys.readouterr().err) != trained
