@@ -4,6 +4,7 @@ python -m agents.tune --algo ppo --trials 40 --seeds 3
 python -m agents.tune --algo ppo --trials 80 --seeds 3     # goes on with the same file
 """
 
+import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,8 +33,10 @@ class Options:
     """Distinct evaluations a run; it has 20 time steps for each."""
     seed: int = 0
     """Of the suggestions."""
+    fresh: int = 10
+    """Seeds a problem, none of which a trial has had, on which the best settings are compared with the default."""
     out: Path = Path("runs/tune")
-    """Folder of ALGO.jsonl, a line a trial, and ALGO.yml, the best settings."""
+    """Folder of ALGO.jsonl, a line a trial, ALGO-fresh.json and ALGO.yml, the best settings."""
 
 
 def tune(options: Options) -> dict[str, Any]:
@@ -45,11 +48,12 @@ def tune(options: Options) -> dict[str, Any]:
     from agents.algorithms.registry import read_hyperparams
     from agents.run.settings import Options as RunOptions
     from agents.run.settings import new_settings
+    from agents.tuning.fresh import on_fresh_seeds
     from agents.tuning.score import landscape, score, total, with_values
     from agents.tuning.trials import LARGEST_SEED, Trials, held, read_ranges
     from releq_env.files import replace_file
 
-    for name in ("trials", "seeds", "budget"):
+    for name in ("trials", "seeds", "budget", "fresh"):
         if getattr(options, name) < 1:
             raise ReLeQError(f"--{name} {getattr(options, name)} is not accepted; give a whole number from 1")
     if not 0 <= options.seed <= LARGEST_SEED:
@@ -58,7 +62,7 @@ def tune(options: Options) -> dict[str, Any]:
     ranges, default = read_ranges(options.algo), settings.hyperparams
     for name in options.problems:
         landscape(name)  # before anything that takes time
-    about = {name: value for name, value in asdict(options).items() if name not in ("trials", "out")}
+    about = {name: value for name, value in asdict(options).items() if name not in ("trials", "fresh", "out")}
     about |= {"ranges": ranges, "default": default, "n_envs": settings.n_envs}
     path = options.out / f"{options.algo}.yml"
     with held(path.with_suffix(".jsonl")):
@@ -66,28 +70,35 @@ def tune(options: Options) -> dict[str, Any]:
         while len(trials.rows) < options.trials:
             values, begun = trials.suggest(ranges, options.seed), time.monotonic()
             tried = replace(settings, hyperparams=with_values(default, values))
-            scores = score(tried, options.problems, options.seeds, options.budget)
+            scores = score(tried, options.problems, range(options.seeds), options.budget)
             seconds = round(time.monotonic() - begun, 2)
             row = {"number": len(trials.rows), "values": values, "score": total(scores), "scores": scores}
             trials.add(row | {"seconds": seconds})
             best = trials.best["score"]
             print(f"trial {row['number']}: {row['score']:.4f} in {seconds:.0f} s, best {best:.4f}", flush=True)
-        whole = read_hyperparams(options.algo, "ReLeQ-v0")
-        text = _block(options, trials.rows, trials.best, ranges, with_values(whole, trials.best["values"]))
+        whole, values = read_hyperparams(options.algo, "ReLeQ-v0"), trials.best["values"]
+        text = _block(options, trials.rows, trials.best, ranges)
+        if values:
+            tried = replace(settings, hyperparams=with_values(default, values))
+            fresh = on_fresh_seeds(tried, settings, options.problems, options.fresh, options.budget)
+            text += f"# {fresh}\n"
+            kept = {"values": values, **fresh._asdict()}
+            replace_file(path.with_name(f"{options.algo}-fresh.json"), json.dumps(kept, indent=2) + "\n")
+        text += yaml.safe_dump({"default": with_values(whole, values)}, sort_keys=False)
         replace_file(path, text)
     print(f"\n{path}:\n\n{text}")
     return trials.best
 
 
-def _block(options: Options, rows: list[Any], best: Any, ranges: Any, hyperparams: dict[str, Any]) -> str:
-    """Return the best settings as a block for agents/hyperparams, with how they were found."""
+def _block(options: Options, rows: list[Any], best: Any, ranges: Any) -> str:
+    """Return how the best settings were found, as the head of a block for agents/hyperparams."""
     spent = [
         f"Tuned by python -m agents.tune --algo {options.algo} --trials {len(rows)} --seeds {options.seeds}",
         f"  --budget {options.budget} --seed {options.seed} --problems {' '.join(options.problems)}",
         f"Trial {best['number']} of {len(rows)}: area {best['score']:.4f}; the untuned default {rows[0]['score']:.4f}.",
         "Ranges: " + "; ".join(f"{name} {_range(of_name)}" for name, of_name in ranges.items()) + ".",
     ]
-    return "".join(f"# {line}\n" for line in spent) + yaml.safe_dump({"default": hyperparams}, sort_keys=False)
+    return "".join(f"# {line}\n" for line in spent)
 
 
 def _range(of_name: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """How good settings are: the area under the curve of the best so far, where the optimum is known."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import mean
@@ -44,7 +44,9 @@ def area(objectives: Sequence[float], budget: int) -> float:
     return float(np.concatenate([best, np.full(budget - len(best), best[-1])]).mean())
 
 
-def score(settings: Settings, problems: Sequence[str], seeds: int, budget: int = BUDGET) -> dict[str, list[float]]:
+def score(
+    settings: Settings, problems: Sequence[str], seeds: Iterable[int], budget: int = BUDGET
+) -> dict[str, list[float]]:
     """Return the normalised area of every run, by problem a list over seeds.
 
     0 is the mean of a random assignment, 1 the optimum from the first evaluation on.
@@ -52,7 +54,7 @@ def score(settings: Settings, problems: Sequence[str], seeds: int, budget: int =
     Args:
         settings: Of the agent; `seed`, `budget` and `timesteps` are set here.
         problems: Names in `PROBLEMS`.
-        seeds: Each problem is searched with the seeds 0, 1, ...
+        seeds: Each problem is searched with each of them.
         budget: Distinct evaluations of a run, which has 20 time steps for each.
 
     Raises:
@@ -62,7 +64,7 @@ def score(settings: Settings, problems: Sequence[str], seeds: int, budget: int =
     found: dict[str, list[float]] = {}
     for name in problems:
         known = landscape(name)
-        for seed in range(seeds):
+        for seed in seeds:
             problem = known.problem.sharing(known.problem.evaluator.reseeded(0))  # nothing remembered
             of_run = replace(settings, seed=seed, budget=budget, timesteps=steps, schedule_timesteps=steps)
             evaluations = run_bare(of_run, problem).evaluations

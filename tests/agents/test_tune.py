@@ -21,7 +21,7 @@ from releq_env.testing.landscapes import LANDSCAPES
 from releq_env.testing.problems import feasible
 from tests.agents import problems
 
-QUICK = {"seeds": 1, "budget": 20, "problems": ["separable"]}
+QUICK = {"seeds": 1, "budget": 20, "problems": ["separable"], "fresh": 2}
 
 
 def tuned(out: Path, trials: int, **more: Any) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_a_score_is_one_for_whoever_knows_the_optimum(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(ALGORITHMS.maps[0], "oracle", Oracle)
     settings = new_settings(RunOptions(algo="oracle", env="releq_env:ReLeQ-v0"))
-    assert score(settings, ["separable", "bounded"], 2, 30) == {"separable": [1.0, 1.0], "bounded": [1.0, 1.0]}
+    assert score(settings, ["separable", "bounded"], range(2), 30) == {"separable": [1.0, 1.0], "bounded": [1.0, 1.0]}
 
 
 def test_the_first_trial_is_the_untuned_default(tmp_path: Path) -> None:
@@ -79,6 +79,27 @@ def test_the_first_trial_is_the_untuned_default(tmp_path: Path) -> None:
     assert yaml.safe_load(block)["default"] == with_values({"n_envs": 2, "n_timesteps": 4000}, best["values"])
     assert "population 5 to 50" in block
     assert f"area {best['score']:.4f}; the untuned default {rows[0]['score']:.4f}" in block
+
+
+def test_the_best_is_compared_with_the_default_on_fresh_seeds(tmp_path: Path) -> None:
+    best = max(tuned(tmp_path, 6, budget=60), key=lambda row: row["score"])
+    assert best["values"]  # or there is nothing to compare
+    fresh = json.loads((tmp_path / "evolution-fresh.json").read_text())
+    assert fresh["seeds"] == [1000, 1001]
+    assert fresh["values"] == best["values"]
+    settings = new_settings(RunOptions(algo="evolution", env="releq_env:ReLeQ-v0"))
+    hyperparams = with_values(settings.hyperparams, best["values"])
+    again = score(replace(settings, hyperparams=hyperparams), ["separable"], [1000, 1001], 60)
+    assert fresh["tuned"] == again
+    assert fresh["default"] == score(settings, ["separable"], [1000, 1001], 60)
+    difference = np.mean(fresh["tuned"]["separable"]) - np.mean(fresh["default"]["separable"])
+    assert f"difference {difference:+.4f} (" in (tmp_path / "evolution.yml").read_text()
+
+
+def test_a_default_that_nothing_beats_has_no_rival(tmp_path: Path) -> None:
+    tuned(tmp_path, 1)
+    assert not (tmp_path / "evolution-fresh.json").exists()
+    assert "fresh" not in (tmp_path / "evolution.yml").read_text()
 
 
 @pytest.mark.parametrize("cut", [0, 5])
