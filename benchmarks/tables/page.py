@@ -27,6 +27,8 @@ _PUBLISHED = """Two other collections of accuracies by bitwidth are known. The a
 for their LeNet with their released code, without a description of how it was measured; MQ-Bench-101 was announced as a
 benchmark of sampled assignments after post-training quantization, and its file can no longer be had."""
 
+_ALONE = "expect less of it with another seed"
+
 
 def page(table: AccuracyTable, folder: Path) -> Path:
     """Write the page and its pictures into a folder; return the page's path.
@@ -105,25 +107,17 @@ def _optima(table: AccuracyTable) -> str:
             ]
             again = [problem.evaluator.evaluate(best.bitwidths) for problem in problems]
             objectives = [problem.objective(each) for problem, each in zip(problems, again, strict=True)]
-            rows.append(
-                (
-                    f"`{reward}`",
-                    f"`{cost}`",
-                    " ".join(map(str, best.bitwidths)),
-                    f"{best.state_of_quantization:.4f}",
-                    f"{best.objective:.4f}",
-                    f"{np.mean(objectives):.4f}" if again else "-",
-                    f"{100 * best.accuracy:.2f}",
-                    f"{100 * np.mean([each.accuracy for each in again]):.2f}" if again else "-",
-                )
-            )
-    header = (
-        *("reward", "cost", "optimum", "q", f"objective, seed {seed}", "mean of the other seeds"),
-        *(f"accuracy, seed {seed}", "mean of the other seeds"),
-    )
+            objective, accuracy = [f"{best.objective:.4f}"], [f"{100 * best.accuracy:.2f}"]
+            if len(table.seeds) > 1:
+                objective.append(f"{np.mean(objectives):.4f}" if again else "-")
+                accuracy.append(f"{100 * np.mean([each.accuracy for each in again]):.2f}" if again else "-")
+            bits, q = " ".join(map(str, best.bitwidths)), f"{best.state_of_quantization:.4f}"
+            rows.append((f"`{reward}`", f"`{cost}`", bits, q, *objective, *accuracy))
+    others = ["mean of the other seeds"] if len(table.seeds) > 1 else []
+    header = ("reward", "cost", "optimum", "q", f"objective, seed {seed}", *others, f"accuracy, seed {seed}", *others)
     text = (
         f"Optima are those of seed {seed}, as an environment over the table has them unless told otherwise. The best "
-        "of many was lucky, too: what the other seeds say of it is the fairer figure."
+        f"of many was lucky, too: {'what the other seeds say of it is the fairer figure' if others else _ALONE}."
     )
     return f"{text}\n\n{markdown(header, rows, aligned=False)}"
 
