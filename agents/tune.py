@@ -4,7 +4,6 @@ python -m agents.tune --algo ppo --trials 40 --seeds 3
 python -m agents.tune --algo ppo --trials 80 --seeds 3     # goes on with the same file
 """
 
-import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,7 +47,7 @@ def tune(options: Options) -> dict[str, Any]:
     from agents.algorithms.registry import read_hyperparams
     from agents.run.settings import Options as RunOptions
     from agents.run.settings import new_settings
-    from agents.tuning.fresh import on_fresh_seeds
+    from agents.tuning.fresh import FIRST_SEED, on_fresh_seeds
     from agents.tuning.score import landscape, score, total, with_values
     from agents.tuning.trials import LARGEST_SEED, Trials, held, read_ranges
     from releq_env.files import replace_file
@@ -76,15 +75,16 @@ def tune(options: Options) -> dict[str, Any]:
             trials.add(row | {"seconds": seconds})
             best = trials.best["score"]
             print(f"trial {row['number']}: {row['score']:.4f} in {seconds:.0f} s, best {best:.4f}", flush=True)
-        whole, values = read_hyperparams(options.algo, "ReLeQ-v0"), trials.best["values"]
-        text = _block(options, trials.rows, trials.best, ranges)
+        values, text = trials.best["values"], _block(options, trials.rows, trials.best, ranges)
+        block = yaml.safe_dump(
+            {"default": with_values(read_hyperparams(options.algo, "ReLeQ-v0"), values)}, sort_keys=False
+        )
+        replace_file(path, text + block)  # the comparison takes a while
         if values:
-            tried = replace(settings, hyperparams=with_values(default, values))
-            fresh = on_fresh_seeds(tried, settings, options.problems, options.fresh, options.budget)
-            text += f"# {fresh}\n"
-            kept = {"values": values, **fresh._asdict()}
-            replace_file(path.with_name(f"{options.algo}-fresh.json"), json.dumps(kept, indent=2) + "\n")
-        text += yaml.safe_dump({"default": with_values(whole, values)}, sort_keys=False)
+            first = max(FIRST_SEED, options.seeds)
+            seeds, kept = range(first, first + options.fresh), path.with_name(f"{options.algo}-fresh.json")
+            text += f"# {on_fresh_seeds(kept, settings, values, options.problems, seeds, options.budget)}\n"
+        text += block
         replace_file(path, text)
     print(f"\n{path}:\n\n{text}")
     return trials.best

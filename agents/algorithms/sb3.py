@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms.base import Progress
-from agents.algorithms.numbers import check_numbers
+from agents.algorithms.numbers import checked_numbers
 from releq_env.errors import ReLeQError, short
 from releq_env.sb3_vec_env import ReLeQVecEnv
 
@@ -59,7 +59,7 @@ class SB3Agent:
         self.venv = venv
         self.written_for = written_for or venv.num_envs
         self._callbacks = _callbacks(callback)
-        check_numbers(algorithm, hyperparams)
+        hyperparams = checked_numbers(algorithm, hyperparams)
         try:
             self.model = algorithm(policy, venv, seed=seed, device="cpu", **self.fitted(hyperparams))
         except (TypeError, ValueError, AssertionError) as error:

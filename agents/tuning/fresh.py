@@ -1,15 +1,19 @@
 """Whether tuned settings beat the untuned default on fresh seeds, too: the best of many trials was lucky."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.run.settings import Settings
-from agents.tuning.score import score
+from agents.tuning.score import score, with_values
+from releq_env.files import replace_file
 from releq_env.finalizing.result import interval
 
 FIRST_SEED = 1000
-"""Of the fresh seeds; trials count theirs from 0."""
+"""Of the fresh seeds, if no trial has had it; trials count theirs from 0."""
 
 
 class Fresh(NamedTuple):
@@ -36,19 +40,41 @@ class Fresh(NamedTuple):
         )
 
 
-def on_fresh_seeds(tuned: Settings, default: Settings, problems: Sequence[str], seeds: int, budget: int) -> Fresh:
-    """Return the scores of both settings on seeds that no trial has had; see `score`.
+def on_fresh_seeds(
+    path: Path,
+    default: Settings,
+    values: Mapping[str, Any],
+    problems: Sequence[str],
+    seeds: Sequence[int],
+    budget: int,
+) -> Fresh:
+    """Return the scores of the best settings and of the default on seeds that no trial has had.
 
     Args:
-        tuned: Of the best trial.
+        path: The file that they are kept in; if they are there, they are not made again.
         default: As it was before.
+        values: What the best settings change of it.
         problems: Names, see `score`.
-        seeds: How many.
+        seeds: The seeds.
         budget: See `score`.
     """
-    fresh = list(range(FIRST_SEED, FIRST_SEED + seeds))
-    of_tuned, of_default = (score(each, problems, fresh, budget) for each in (tuned, default))
-    return Fresh(fresh, of_tuned, of_default)
+    asked = {"values": dict(values), "problems": list(problems), "budget": budget, "seeds": list(seeds)}
+    kept = _read(path)
+    if any(kept.get(name) != value for name, value in asked.items()):
+        tuned = replace(default, hyperparams=with_values(default.hyperparams, values))
+        of_both = (score(each, problems, seeds, budget) for each in (tuned, default))
+        kept = asked | dict(zip(("tuned", "default"), of_both, strict=True))
+        replace_file(path, json.dumps(kept, indent=2) + "\n")
+    return Fresh(kept["seeds"], kept["tuned"], kept["default"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what is kept in a file; nothing if there is none, or a damaged one."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _by_seed(scores: Mapping[str, Sequence[float]]) -> list[float]:

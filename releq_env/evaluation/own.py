@@ -191,12 +191,13 @@ def _say_if_untrained(own: OwnNetwork) -> None:
     if own.task.metric is not top1_accuracy:
         return
     targets = own.task.dataset.load()[1].targets
-    most = float(targets.bincount().max() / len(targets))
-    if own.pretrained.accuracy <= most:
+    most = int(targets.bincount().max()) / len(targets)
+    if own.pretrained.accuracy <= most < 1.0:
+        longer = own.task.pretraining.epochs > 0
+        mend = "give pretraining= more epochs, or another rate" if longer else "train it, or give pretraining="
         _say(
             f"{own.task.name}: its accuracy in full precision is {own.pretrained.accuracy:.4f} on the validation data, "
-            f"where one class alone has {most:.4f}: it seems not to be trained; train it, or give "
-            "pretraining=releq_env.tasks.PretrainingRecipe(epochs=...)"
+            f"where one class alone has {most:.4f}: it seems not to be trained; {mend}"
         )
 
 

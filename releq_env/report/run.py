@@ -191,9 +191,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
-        if not self.own:
-            return bool(self.counts)
-        return self.saved or self.ended
+        return self.ended if self.own else bool(self.counts)
 
     @cached_property
     def best(self) -> Row | None:

@@ -132,7 +132,8 @@ class SearchFolder:
         config = checked_config(self.path, self._problem, asked)
         found = self._restored()
         self._write_config(config)
-        self._write_best()
+        if asked["budget"] > len(self.rows):
+            self._write_best()  # it is not finished any more
         return found
 
     def complete(self, asked: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> None:

@@ -195,6 +195,10 @@ def test_another_of_the_family_is_one_line(
         ("maskable_ppo", "target_kl=abc", "target_kl='abc' is not accepted; give a number"),
         ("sac", "batch_size=true", "give a whole number"),
         ("dqn", "learning_rate=-1", "give a number of at least 0"),
+        ("dqn", "train_freq=0", "train_freq=0 is not accepted; give a whole number of at least 1"),
+        ("dqn", "exploration_fraction=5", "from 0 to 1"),
+        ("qrdqn", "max_grad_norm=abc", "max_grad_norm='abc' is not accepted; give a number of at least 0"),
+        ("ppo", "clip_range=-1", "of at least 0"),
     ],
 )
 def test_a_number_that_is_none_is_refused_before_anything_is_paid(
@@ -203,6 +207,32 @@ def test_a_number_that_is_none_is_refused_before_anything_is_paid(
     with pytest.raises(SystemExit, match=re.escape(said)):
         main([*arguments("four_layers"), "--algo", algo, "--hyperparams", given, "--log-dir", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("algo", "given"),
+    [
+        ("dqn", ["max_grad_norm=0.5", "learning_starts=0", "gradient_steps=-1", "target_update_interval=1e3"]),
+        ("sac", ["ent_coef=auto_0.1", "target_entropy=-1", "learning_starts=1e2"]),
+        ("ppo", ["target_kl=null", "clip_range_vf=0.2", "verbose=false", "n_steps=1.6e1"]),
+    ],
+)
+def test_numbers_in_other_clothes_are_taken(algo: str, given: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    main(
+        [
+            *arguments("four_layers"),
+            "--algo",
+            algo,
+            "--timesteps",
+            "320",
+            "--log-dir",
+            str(path),
+            "--hyperparams",
+            *given,
+        ]
+    )
+    assert (path / "report.json").exists()
 
 
 def test_agents_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,7 +93,14 @@ def test_the_best_is_compared_with_the_default_on_fresh_seeds(tmp_path: Path) ->
     assert fresh["tuned"] == again
     assert fresh["default"] == score(settings, ["separable"], [1000, 1001], 60)
     difference = np.mean(fresh["tuned"]["separable"]) - np.mean(fresh["default"]["separable"])
-    assert f"difference {difference:+.4f} (" in (tmp_path / "evolution.yml").read_text()
+    block = (tmp_path / "evolution.yml").read_text()
+    assert f"difference {difference:+.4f} (" in block
+    marked = fresh | {"tuned": {"separable": [1.0, 1.0]}}
+    (tmp_path / "evolution-fresh.json").write_text(json.dumps(marked))
+    tuned(tmp_path, 6, budget=60)  # what is known is not made again
+    assert json.loads((tmp_path / "evolution-fresh.json").read_text()) == marked
+    tuned(tmp_path, 6, budget=60, fresh=3)
+    assert json.loads((tmp_path / "evolution-fresh.json").read_text())["seeds"] == [1000, 1001, 1002]
 
 
 def test_a_default_that_nothing_beats_has_no_rival(tmp_path: Path) -> None:

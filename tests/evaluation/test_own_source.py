@@ -59,6 +59,8 @@ def test_a_classifier_that_only_guesses_is_said_to_be_untrained(
 ) -> None:
     inputs = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
     classes = (inputs[:, 0] < 0.6).long()
+    classes[100:] = torch.arange(100) >= 30  # 0.7 is no number of float32
+    inputs[100:, 0] = torch.where(classes[100:] == 1, 0.1, 0.9)
     model = nn.Sequential(nn.Linear(4, 2))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]) * float(trained))
