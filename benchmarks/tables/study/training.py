@@ -61,12 +61,14 @@ class Retrainer:
     Args:
         task: Name of the task.
         quantizer: Name of the quantizer, or `FULL_PRECISION`.
+        precision: `"auto"`, `"fp32"` or `"bf16"`.
     """
 
-    def __init__(self, task: str, quantizer: str) -> None:
+    def __init__(self, task: str, quantizer: str, precision: str = "auto") -> None:
         known = get_task(task)
         pretrained = load_pretrained(known)
-        self.engine = ShortRetraining(known, pretrained, "lsq" if quantizer == FULL_PRECISION else quantizer)
+        carried_out_by = "lsq" if quantizer == FULL_PRECISION else quantizer
+        self.engine = ShortRetraining(known, pretrained, carried_out_by, precision=precision)
         self.data = self.engine.load()
         self.training_images = len(self.data.targets)
 
