@@ -58,7 +58,8 @@ def on_fresh_seeds(
         seeds: The seeds.
         budget: See `score`.
     """
-    asked = {"values": dict(values), "problems": list(problems), "budget": budget, "seeds": list(seeds)}
+    asked: dict[str, Any] = {"untuned": default.hyperparams, "n_envs": default.n_envs, "values": dict(values)}
+    asked |= {"problems": list(problems), "budget": budget, "seeds": list(seeds)}
     kept = _read(path)
     if any(kept.get(name) != value for name, value in asked.items()):
         tuned = replace(default, hyperparams=with_values(default.hyperparams, values))

@@ -96,6 +96,7 @@ def _introduction(table: AccuracyTable) -> str:
 
 def _optima(table: AccuracyTable) -> str:
     seed = _seed(table)
+    others = ["mean of the other seeds"] if len(table.seeds) > 1 else []
     rows = []
     for reward in REWARDS:
         for cost in COSTS:
@@ -108,12 +109,11 @@ def _optima(table: AccuracyTable) -> str:
             again = [problem.evaluator.evaluate(best.bitwidths) for problem in problems]
             objectives = [problem.objective(each) for problem, each in zip(problems, again, strict=True)]
             objective, accuracy = [f"{best.objective:.4f}"], [f"{100 * best.accuracy:.2f}"]
-            if len(table.seeds) > 1:
+            if others:
                 objective.append(f"{np.mean(objectives):.4f}" if again else "-")
                 accuracy.append(f"{100 * np.mean([each.accuracy for each in again]):.2f}" if again else "-")
             bits, q = " ".join(map(str, best.bitwidths)), f"{best.state_of_quantization:.4f}"
             rows.append((f"`{reward}`", f"`{cost}`", bits, q, *objective, *accuracy))
-    others = ["mean of the other seeds"] if len(table.seeds) > 1 else []
     header = ("reward", "cost", "optimum", "q", f"objective, seed {seed}", *others, f"accuracy, seed {seed}", *others)
     text = (
         f"Optima are those of seed {seed}, as an environment over the table has them unless told otherwise. The best "
