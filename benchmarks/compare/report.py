@@ -15,6 +15,7 @@ from benchmarks.common import machine
 from benchmarks.common.recording import RESULTS
 from benchmarks.compare import pictures, sections, statistics
 from benchmarks.compare.scores import Scores
+from benchmarks.compare.suite import MAIN
 from releq_env.command import ends_in_one_line
 from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
@@ -64,6 +65,8 @@ def write_report(results: Path, out: Path) -> Path:
 def _how(main: Scores) -> str:
     timesteps = max(each["timesteps"] for each in main.settings.values())
     text = _HOW.format(budget=main.budget, timesteps=f"{timesteps:,}").replace("\n", " ")
+    if absent := [entry.name for entry in MAIN if entry.name not in main.envs]:
+        text += f" Of the suite's {len(MAIN)} problems {len(absent)} are not measured yet: {', '.join(absent)}."
     if main.left_out:
         text += f" Not on every problem yet, and so left out: {', '.join(main.left_out)}."
     return text

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from benchmarks.common.recording import RESULTS, write
-from benchmarks.reproduce import choosing, report, searching, testing, walking
+from benchmarks.reproduce import choosing, refining, report, searching, testing, walking
 from benchmarks.reproduce.committed import is_committed
 from benchmarks.reproduce.networks import RECIPES
 from benchmarks.reproduce.rows import ROWS, Row, find, missing_data
@@ -59,7 +59,7 @@ class Places(NamedTuple):
 
 
 def choose(row: Row, places: Places) -> None:
-    """Search, walk, search again with the constraint that this has calibrated, walk again; write what is chosen."""
+    """Search, walk, search again with what this has calibrated, walk again; write what is chosen."""
     path = places.chosen_of(row)
     folder, recipe = path.parent, RECIPES[row.task]
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,16 @@ def choose(row: Row, places: Places) -> None:
     found, first = _searched(row, folder / "search")
     steps = walking.walk(smoothed(found, first), first, screened.best, validated.decisive)
     calibrated = walking.calibrated(steps, first)
-    if calibrated != first:
+    constraints: dict[str, float | None] = {"first": first, "calibrated": calibrated}
+    if row.refined:
+        more, least = refining.refine(row, steps, screened)
+        constraints["refined"] = least
+        steps += walking.walk(more, least, lambda level: level[0], validated.decisive)
+    elif calibrated != first:
         more, _ = _searched(row, folder / "search-calibrated", calibrated)
         steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, screened.best, validated.decisive)
     best = walking.chosen(steps)
-    write(path, choosing.described(row, best, recipe, {"first": first, "calibrated": calibrated}))
+    write(path, choosing.described(row, best, recipe, constraints))
     bits = " ".join(map(str, best.found.bitwidths))
     print(f"{row.name}: {bits} is chosen; it loses {best.loss:.2f} points on validation", flush=True)
 

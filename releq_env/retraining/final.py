@@ -41,6 +41,7 @@ _MARKS: list[tuple[tuple[Any, ...], str]] = []
 
 _PROBES = 16  # inputs that tell what a teacher computes
 _MOST_KEPT = 2**26  # numbers of the teacher's outputs that are kept in memory
+_RETRAININGS = 5  # that share them, at the least: two seeds, and the control's three learning rates
 
 
 class DivergedError(ReLeQError):
@@ -315,8 +316,8 @@ class FinalRetraining:
     def ask_teacher(self, shown: Shown) -> None:
         """Compute what the teacher returns for all training inputs in every way that they are augmented.
 
-        Not where these are too many to be kept, or would take longer than to ask it in every step of two
-        retrainings.
+        Not where these are too many to be kept, or would take longer than to ask it in every step of as many
+        retrainings as an answer with its control has.
 
         Args:
             shown: Shows how far that is; it can take minutes.
@@ -352,7 +353,7 @@ class FinalRetraining:
     def kept_shape(self) -> torch.Size | None:
         """The shape of `teacher_outputs`; `None` where there are none."""
         ways, inputs = self.augmentation.ways, self.engine.load().inputs
-        if self.soft_loss is None or ways > max(1, 2 * self.epochs):
+        if self.soft_loss is None or ways > max(1, _RETRAININGS * self.epochs):
             return None
         shape = torch.Size((ways, len(inputs), *self.outputs(self.teacher, inputs[:1]).shape[1:]))
         return shape if shape.numel() <= _MOST_KEPT else None

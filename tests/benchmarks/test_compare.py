@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.compare import lottery, pictures, pool, schedule, sections
+from benchmarks.compare import lottery, pictures, pool, schedule, sections, suite
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.report import main as report
 from benchmarks.compare.results import COLUMNS, Results
@@ -279,6 +279,7 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     page = (folder / "comparison/README.md").read_text()
     assert "since no agent has a run on every problem of it yet: apart.csv." in page
     assert "## Problems that stand apart" not in page
+    assert f"{len(suite.MAIN)} are not measured yet: {suite.MAIN[0].name}, " in page  # what is compared is of one's own
     for said in ("## All agents", "| random | bounds | 3 |", "toy/default", "## A rerun", "## Untuned defaults", "own"):
         assert said in page
     drawn = {path.stem for path in (folder / "comparison").glob("*.png")}

@@ -1,0 +1,60 @@
+"""A search by what counts: the loss after a third of the final retraining, not after a short one.
+
+Where an assignment of few bits stands is told badly by a short retraining. A third of the final one costs some twenty
+times as much, so that the searcher `gp` asks for few assignments.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from benchmarks.reproduce.rows import Row
+from benchmarks.reproduce.searching import SEED, Found
+from benchmarks.reproduce.smoothing import smoothed
+from benchmarks.reproduce.walking import Step, calibrated
+from releq_env.problem import Problem
+from releq_env.searchers.gp import GPSearch
+from releq_env.workers.waiting import Assignment
+
+_POINTS = 100.0
+_FIRST = 0.995
+"""The constraint where nothing says which one stands for the allowed loss."""
+
+
+class Measures(Protocol):
+    """What is known, or measured now, of an assignment after a third of the final retraining."""
+
+    def loss(self, bitwidths: Assignment) -> float:
+        """Return the mean loss, in percentage points."""
+        ...
+
+
+def refine(row: Row, steps: Iterable[Step], screened: Measures) -> tuple[list[Found], float]:
+    """Return what the searcher has paid for, with its expected accuracy, and the constraint that it searched with.
+
+    Accuracies are relative to a control that has all: one less the loss. The constraint is the one that stands for the
+    loss allowed after the whole retraining, by a straight line through what was measured both ways.
+
+    Args:
+        row: Gives choices and budget.
+        steps: What was retrained in full before; at least one.
+        screened: Measures a third of a retraining.
+    """
+    both = [step._replace(found=_found(step.found.bitwidths, screened)) for step in steps]
+    least = calibrated(both, _FIRST)
+    problem = Problem.from_function(
+        len(both[0].found.bitwidths),
+        row.bitwidths,
+        lambda bitwidths: min(1.0, max(0.0, _found(bitwidths, screened).relative_accuracy)),
+        min_relative_accuracy=least,
+    )
+    searcher = GPSearch(problem, SEED)
+    found = {step.found.bitwidths: step.found for step in both}
+    for _ in range(row.refined):
+        (asked,) = searcher.ask(1)
+        searcher.tell([problem.evaluator.evaluate(asked)])
+        found[asked] = _found(asked, screened)
+    return smoothed(found.values(), least), least
+
+
+def _found(bitwidths: Assignment, screened: Measures) -> Found:
+    return Found(bitwidths, 1.0 - screened.loss(bitwidths) / _POINTS)
