@@ -79,7 +79,7 @@ class Validated:
         self._write([*self._rows(), *self._of(result)])
 
     def _of(self, result: FinalResult) -> list[dict[str, Any]]:
-        control = result.control_validation_accuracy
+        pairs = zip(result.validation_accuracies, result.control_validation_accuracies, strict=True)
         return [
             {
                 "bitwidths": " ".join(map(str, result.bitwidths)),
@@ -90,7 +90,7 @@ class Validated:
                 "control_accuracy": control,
                 "loss": _POINTS * (control - accuracy),
             }
-            for seed, accuracy in zip(result.seeds, result.validation_accuracies, strict=True)
+            for seed, (accuracy, control) in zip(result.seeds, pairs, strict=True)
         ]
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
 
 def digest(recipe: FinalRecipe, quantizer: str) -> str:
     """Return a short name of a recipe, and of what it is carried out by and with."""
-    asked = {"version": FINAL_VERSION, **asdict(recipe)}
+    asked = {"version": FINAL_VERSION, "controls": "one a seed", **asdict(recipe)}  # earlier rows had one for all
     if (version := QUANTIZERS[quantizer].version) > 1:
         asked["quantizer_version"] = version
     if recipe.warm_start:  # rows of before it counted for the control, too, are of something else

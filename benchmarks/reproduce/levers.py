@@ -67,7 +67,7 @@ def report(rows: Mapping[str, tuple[FinalRecipe, list[Mapping[str, str]]]]) -> s
     for lever, (_, found) in rows.items():
         accuracies = [f"{100.0 * float(row['validation_accuracy']):.2f}" for row in found]
         loss = sum(float(row["loss"]) for row in found) / len(found)
-        control = f"{100.0 * float(found[0]['control_accuracy']):.2f}"
+        control = ", ".join(f"{100.0 * float(row['control_accuracy']):.2f}" for row in found)
         lines.append((lever, found[0]["recipe"], ", ".join(accuracies), control, f"{loss:.2f}"))
     return table(_HEADER, lines)
 

@@ -82,7 +82,7 @@ def _line(row: Mapping[str, Any]) -> list[str]:
         f"{row['average_bits']:.2f}",
         f"{row['weighted_bits']:.2f}",
         f"{row['bytes']:,} of {row['full_precision_bytes']:,}",
-        f"{row['loss']:.2f}",
+        f"{row['loss']:.2f}" + ("" if "control_accuracies" in row else " (one control)"),
         "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
         " ".join(map(str, row["seeds"])),
         f"{row['paper_bits']:g}" + (", its quantizer" if row["paper_quantizer"] else ""),
@@ -103,8 +103,9 @@ def _introduction() -> str:
         "control's accuracy minus the quantized network's, percentage points of test data, mean over the seeds, after "
         "the same long retraining; [docs/final.md](../../../docs/final.md) says how. Bytes: of the packed file. "
         "Made by `python -m benchmarks.reproduce`; each row's own command, recipe, machine and the losses of its seeds "
-        "are in [reproduction.json](../reproduction.json), every network whose test accuracy was read in its folder's "
-        "`final/test_reads.csv`."
+        "are in [reproduction.json](../reproduction.json). One control: all seeds are set against one full-precision "
+        "network, as results were made until November 2026, and its noise is not in the interval. Every network whose "
+        "test accuracy was read is in its folder's `final/test_reads.csv`."
     )
 
 

@@ -102,6 +102,7 @@ def as_row(row: Row, result: FinalResult, recipe: FinalRecipe) -> dict[str, Any]
         "accuracies": list(result.accuracies),
         "control": result.control,
         "control_accuracy": result.control_accuracy,
+        "control_accuracies": list(result.control_accuracies),
         "paper_bits": row.paper_bits,
         "paper_quantizer": row.paper_quantizer,
         "recipe": json.loads(json.dumps(asdict(recipe))),

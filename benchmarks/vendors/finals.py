@@ -74,7 +74,7 @@ def retrain(job: Job, plan: Plan, folder: Path) -> Retrained:
         " ".join(map(str, result.seeds)),
         " ".join(f"{accuracy:.6f}" for accuracy in result.accuracies),
         result.control,
-        round(result.control_accuracy, 6),
+        " ".join(f"{accuracy:.6f}" for accuracy in result.control_accuracies),
         result.file_bytes,
         _onnx_bytes(result.folder / PACKED, engine_of(problem).pretrained.network),
         result.full_precision_bytes,

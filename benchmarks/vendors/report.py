@@ -106,7 +106,7 @@ def wins(ours: Retrained, theirs: Retrained) -> bool:
 
 
 def _difference(ours: Retrained, theirs: Retrained) -> Difference:
-    return difference([-loss for loss in ours.losses], [-loss for loss in theirs.losses])
+    return difference(*([100.0 * float(each) for each in row.accuracies.split()] for row in (ours, theirs)))
 
 
 def _made(choices: Sequence[Chosen], finals: Sequence[Retrained]) -> str:
@@ -115,10 +115,11 @@ def _made(choices: Sequence[Chosen], finals: Sequence[Retrained]) -> str:
     said = [", ".join(tools), f"Measured on: {'; '.join(machines)}"]
     if finals:
         first = finals[0]
+        control = [float(accuracy) for accuracy in first.control_accuracies.split()]
         said += [
             f"Data: {first.data}",
             f"Final retraining: {counted(first.epochs, 'epoch')}, seeds {first.seeds.replace(' ', ', ')}",
-            f"Full precision: {first.full_precision_bytes:,} bytes, {first.control_accuracy:.2%} ({first.control})",
+            f"Full precision: {first.full_precision_bytes:,} bytes, {np.mean(control):.2%} ({first.control})",
         ]
     return ". ".join(said) + "."
 

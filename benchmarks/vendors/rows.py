@@ -73,8 +73,8 @@ class Retrained(NamedTuple):
         epochs: Of the final retraining.
         seeds: Of the retrainings, with spaces.
         accuracies: On test data, in [0, 1], one a seed, with spaces.
-        control: Which full-precision network the control is.
-        control_accuracy: Of it, likewise.
+        control: Which full-precision networks the control is.
+        control_accuracies: Of these, likewise.
         packed_bytes: Of the packed file.
         onnx_bytes: Of our ONNX file of the same network; 0 where it could not be written.
         full_precision_bytes: Of the network's numbers before.
@@ -89,7 +89,7 @@ class Retrained(NamedTuple):
     seeds: str
     accuracies: str
     control: str
-    control_accuracy: float
+    control_accuracies: str
     packed_bytes: int
     onnx_bytes: int
     full_precision_bytes: int
@@ -103,7 +103,8 @@ class Retrained(NamedTuple):
     @property
     def losses(self) -> list[float]:
         """Control minus quantized, in percentage points, one a seed."""
-        return [100.0 * (self.control_accuracy - float(accuracy)) for accuracy in self.accuracies.split()]
+        pairs = zip(self.control_accuracies.split(), self.accuracies.split(), strict=True)
+        return [100.0 * (float(control) - float(accuracy)) for control, accuracy in pairs]
 
 
 R = TypeVar("R", Chosen, Retrained)

@@ -38,8 +38,9 @@ def finalize(
     """Retrain an assignment for long, with several seeds, and measure what it loses.
 
     The loss is the control's top-1 accuracy (or other metric) minus the quantized network's, in percentage points, on
-    test data. The control is the better, by validation, of the pre-trained full-precision network and of that
-    network retrained by the same recipe; see `releq_env.finalizing.control`. Training uses the training part only,
+    test data, seed by seed. The control is the better, by mean validation accuracy, of the pre-trained full-precision
+    network and of that network retrained by the same recipe and with the same seeds; see
+    `releq_env.finalizing.control`. Training uses the training part only,
     validation chooses, and test data are read at the very end. Where there are no test data the loss is on
     validation, and says so.
 

@@ -1,15 +1,18 @@
-"""The control: the full-precision network that a quantized one is compared with.
+"""The control: the full-precision networks that quantized ones are compared with, seed by seed.
 
-It is the better, by validation, of the pre-trained network and of that network retrained by the same recipe, at
-the best of the recipe's `control_rates`. It does not depend on quantizer or assignment, so a task has one, which is
-kept on disk.
+They are the better, by mean validation accuracy over the seeds, of the pre-trained network and of that network
+retrained by the same recipe with the same seeds, at the best of the recipe's `control_rates`. One retrained network
+alone would be lucky or not, and of several rates the luckiest one would be taken. They do not depend on quantizer or
+assignment, so a task has them once; they are kept on disk.
 """
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -23,10 +26,23 @@ from releq_env.finalizing.sharing import Piece
 from releq_env.retraining.final import DivergedError, FinalRetraining, digest
 from releq_env.tasks import Examples
 
-SEED = 0
-"""Of the control's retrainings."""
-
 PRETRAINED = "pre-trained"
+
+
+class ControlNetwork(NamedTuple):
+    """A network of a control.
+
+    Attributes:
+        seed: Of its retraining; `None` for the pre-trained network.
+        load: Returns it, on the CPU.
+        sha256: Of its weights.
+        place: Where it was retrained, see `FinalRetraining`; `None` for the pre-trained network.
+    """
+
+    seed: int | None
+    load: Callable[[], nn.Module]
+    sha256: str
+    place: dict[str, str] | None
 
 
 class Control(NamedTuple):
@@ -34,21 +50,17 @@ class Control(NamedTuple):
 
     Attributes:
         which: `PRETRAINED`, or `"retrained at RATE"`.
-        validation_accuracy: In [0, 1].
-        candidates: Validation accuracy of every candidate, `None` where retraining diverged.
-        load: Returns the network, on the CPU.
-        sha256: Of its weights.
-        folder: Where it is kept.
-        place: Where it was retrained, see `FinalRetraining`; `None` for the pre-trained network.
+        validation_accuracies: In [0, 1], one a seed; of the pre-trained network the same for all.
+        candidates: Mean validation accuracy of every candidate, `None` where a retraining diverged.
+        networks: One a seed; of the pre-trained network the same for all.
+        folder: Where they are kept.
     """
 
     which: str
-    validation_accuracy: float
+    validation_accuracies: tuple[float, ...]
     candidates: dict[str, float | None]
-    load: Callable[[], nn.Module]
-    sha256: str
+    networks: tuple[ControlNetwork, ...]
     folder: FinalFolder
-    place: dict[str, str] | None
 
 
 class ControlRuns:
@@ -56,17 +68,16 @@ class ControlRuns:
 
     Args:
         final: Retrains.
-        kept_in: The folder that all controls are kept in, each in one of its own.
+        kept_in: The folder that all controls are kept in, those of a task and recipe in one of its own.
+        seeds: Of the retrainings.
     """
 
-    def __init__(self, final: FinalRetraining, kept_in: Path) -> None:
-        self._final = final
-        rates = list(dict.fromkeys(float(rate) for rate in final.recipe.control_rates))
-        asked = final.asked(None, 0.0, SEED)
-        names = ("version", "task", "network", "teacher", "recipe", "seed", "precision", "device")
+    def __init__(self, final: FinalRetraining, kept_in: Path, seeds: tuple[int, ...]) -> None:
+        self._final, self._seeds = final, seeds
+        self._rates = list(dict.fromkeys(float(rate) for rate in final.recipe.control_rates))
+        asked = final.asked(None, 0.0, 0)
+        names = ("version", "task", "network", "teacher", "recipe", "precision", "device")
         self.asked = {name: asked[name] for name in names}
-        self.asked |= {"rates": rates}
-        self._rates = rates
         self.folder = FinalFolder(kept_in / f"{final.engine.task.name}-{digest(self.asked)}")
 
     def begin(self) -> None:
@@ -85,9 +96,10 @@ class ControlRuns:
             progress: Told of every epoch.
         """
         pieces = []
-        for rate in self._rates:
-            make = partial(self._retrain, rate, validation, progress)
-            pieces.append(Piece(self.folder, _name(rate), f"full precision at {rate}", self._final.epochs, make))
+        for seed, rate in itertools.product(self._seeds, self._rates):
+            make = partial(self._retrain, rate, seed, validation, progress)
+            said = f"full precision at {rate}, seed {seed}"
+            pieces.append(Piece(self.folder, _name(rate, seed), said, self._final.epochs, make))
         return [piece for piece in pieces if not piece.finished]
 
     def chosen(self, validation: Callable[[], Examples]) -> Control:
@@ -96,16 +108,27 @@ class ControlRuns:
         Raises:
             ReLeQError: If data are not to be had, or a file is damaged or cannot be written.
         """
-        with self.folder.locked("control"):
-            return self._best(validation)
+        best = self._pretrained(validation)
+        candidates: dict[str, float | None] = {PRETRAINED: mean(best.validation_accuracies)}
+        for rate in self._rates:
+            rows = [self.folder.row(_name(rate, seed)) or {} for seed in self._seeds]
+            name = f"retrained at {rate}"
+            if any("validation_accuracy" not in row for row in rows):  # one has diverged
+                candidates[name] = None
+                continue
+            accuracies = tuple(float(row["validation_accuracy"]) for row in rows)
+            candidates[name] = mean(accuracies)
+            if mean(accuracies) > mean(best.validation_accuracies):
+                best = Control(name, accuracies, {}, self._networks(rate, rows), self.folder)
+        return best._replace(candidates=candidates)
 
-    def _retrain(self, rate: float, validation: Callable[[], Examples], progress: Listener) -> None:
-        name = _name(rate)
+    def _retrain(self, rate: float, seed: int, validation: Callable[[], Examples], progress: Listener) -> None:
+        name = _name(rate, seed)
         checkpoint = self.folder.path / f"{name}.checkpoint.safetensors"
         try:
-            trained = self._final.train(None, rate, SEED, checkpoint, progress.epoch_done)
+            trained = self._final.train(None, rate, seed, checkpoint, progress.epoch_done)
         except DivergedError as error:
-            self.folder.write(f"{name}.json", {"diverged": str(error), "learning_rate": rate})
+            self.folder.write(f"{name}.json", {"diverged": str(error), "learning_rate": rate, "seed": seed})
             return
         network = trained.network.cpu()
         state = network.state_dict()
@@ -113,6 +136,7 @@ class ControlRuns:
         self.folder.write(f"{name}.safetensors", payload)
         row = {
             "learning_rate": rate,
+            "seed": seed,
             "validation_accuracy": accuracy(network, validation(), self._final.engine.task),
             "sha256": hashlib.sha256(payload).hexdigest(),
             "place": self._final.place,
@@ -121,37 +145,30 @@ class ControlRuns:
         self.folder.write(f"{name}.json", row)
         checkpoint.unlink(missing_ok=True)
 
-    def _best(self, validation: Callable[[], Examples]) -> Control:
-        known = self.folder.read("control.json")
+    def _pretrained(self, validation: Callable[[], Examples]) -> Control:
+        """Return the pre-trained network as a control; its accuracy is measured once."""
         pretrained = self._final.engine.pretrained
-        if known is None:
-            as_it_is = accuracy(copy.deepcopy(pretrained.network), validation(), self._final.engine.task)
-            candidates: dict[str, float | None] = {PRETRAINED: as_it_is}
-            best, which, sha256, place = as_it_is, PRETRAINED, pretrained.sha256, None
-            for rate in self._rates:
-                row: dict[str, Any] = self.folder.row(_name(rate)) or {}
-                found = candidates[f"retrained at {rate}"] = row.get("validation_accuracy")
-                if found is not None and found > best:
-                    best, which, sha256, place = found, f"retrained at {rate}", row["sha256"], row["place"]
-            known = {"which": which, "validation_accuracy": best, "candidates": candidates, "sha256": sha256}
-            known |= {"place": place}
-            self.folder.write("control.json", known)
-        load = self._loader(known["which"])
-        measured = (known["validation_accuracy"], known["candidates"])
-        return Control(known["which"], *measured, load, known["sha256"], self.folder, known["place"])
+        with self.folder.locked("pretrained"):
+            known = self.folder.read("pretrained.json")
+            if known is None:
+                measured = accuracy(copy.deepcopy(pretrained.network), validation(), self._final.engine.task)
+                known = {"validation_accuracy": measured, "sha256": pretrained.sha256}
+                self.folder.write("pretrained.json", known)
+        network = ControlNetwork(None, lambda: copy.deepcopy(pretrained.network).eval(), pretrained.sha256, None)
+        count = len(self._seeds)
+        return Control(PRETRAINED, (known["validation_accuracy"],) * count, {}, (network,) * count, self.folder)
 
-    def _loader(self, which: str) -> Callable[[], nn.Module]:
-        original = self._final.engine.pretrained.network
-        rates = {f"retrained at {rate}": rate for rate in self._rates}
+    def _networks(self, rate: float, rows: list[dict[str, Any]]) -> tuple[ControlNetwork, ...]:
+        return tuple(
+            ControlNetwork(seed, partial(self._load, _name(rate, seed)), row["sha256"], row["place"])
+            for seed, row in zip(self._seeds, rows, strict=True)
+        )
 
-        def load() -> nn.Module:
-            network = copy.deepcopy(original)
-            if which != PRETRAINED:
-                network.load_state_dict(load_file(self.folder.path / f"{_name(rates[which])}.safetensors"))
-            return network.eval()
-
-        return load
+    def _load(self, name: str) -> nn.Module:
+        network = copy.deepcopy(self._final.engine.pretrained.network)
+        network.load_state_dict(load_file(self.folder.path / f"{name}.safetensors"))
+        return network.eval()
 
 
-def _name(rate: float) -> str:
-    return f"rate-{rate}"
+def _name(rate: float, seed: int) -> str:
+    return f"rate-{rate}-seed-{seed}"

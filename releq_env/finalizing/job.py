@@ -76,7 +76,7 @@ class Job:
         else:
             known = self._engine.fingerprint is not None
             kept_in = (cache_folder() if known else self._folder.path) / "controls"
-        self._controls = ControlRuns(self._final, kept_in)
+        self._controls = ControlRuns(self._final, kept_in, seeds)
         self._about = about or About(
             self._task.name if TASKS.get(self._task.name) is self._task else None,
             self._engine.pretrained.input_shape,
@@ -184,17 +184,20 @@ class Job:
     def _result(self, control: Control, test: bool) -> FinalResult:
         rows = [self._row(seed) for seed in self._seeds]
         validated = tuple(float(row["validation_accuracy"]) for row in rows)
-        accuracies, control_accuracy = validated, control.validation_accuracy
+        accuracies, of_controls = validated, control.validation_accuracies
         tested = test and self._subject.test is not None
         if tested:
             assert self._subject.test is not None
-            networks = [Network(control.load, self._read_row("control", "", control.sha256))]
+            networks = [
+                Network(each.load, self._read_row("control", "" if each.seed is None else str(each.seed), each.sha256))
+                for each in control.networks
+            ]
             networks += [
                 Network(self._load(seed), self._read_row("quantized", str(seed), row["sha256"]))
                 for seed, row in zip(self._seeds, rows, strict=True)
             ]
-            control_accuracy, *found = read_test(self._subject.test, self._task, networks, self._folder)
-            accuracies = tuple(found)
+            found = read_test(self._subject.test, self._task, networks, self._folder)
+            of_controls, accuracies = tuple(found[: len(rows)]), tuple(found[len(rows) :])
         engine, bits = self._engine, self._subject.bitwidths
         layers = with_scales(engine.pretrained.layers, engine.quantizer)
         weights = [layer.weights for layer in layers]
@@ -209,8 +212,8 @@ class Job:
             accuracies=accuracies,
             validation_accuracies=validated,
             control=control.which,
-            control_accuracy=control_accuracy,
-            control_validation_accuracy=control.validation_accuracy,
+            control_accuracies=of_controls,
+            control_validation_accuracies=control.validation_accuracies,
             average_bits=sum(bits) / len(bits),
             weighted_bits=sum(b * w for b, w in zip(bits, weights, strict=True)) / sum(weights),
             size_bytes=int(sum(map(size, layers, bits))),
@@ -221,15 +224,22 @@ class Job:
             _original=engine.pretrained.network,
         )
         places = {_name(seed): row["place"] for seed, row in zip(self._seeds, rows, strict=True)}
-        self._write(result, control, places if control.place is None else places | {"control": control.place})
+        places |= {f"control-{each.seed}": each.place for each in control.networks if each.place is not None}
+        self._write(result, control, places)
         return result
 
     def _write(self, result: FinalResult, control: Control, places: dict[str, dict[str, str]]) -> None:
         best = self._folder.path / f"{_name(result.best_seed)}.safetensors"
         self._folder.write(PACKED, best.read_bytes())
         self._folder.write(ASSIGNMENT, self._assignment)
-        known = {"which": control.which, "validation_accuracy": control.validation_accuracy}
-        known |= {"candidates": control.candidates, "sha256": control.sha256, "kept_in": control.folder.path.name}
+        known = {
+            "which": control.which,
+            "validation_accuracies": control.validation_accuracies,
+            "candidates": control.candidates,
+            "seeds": self._seeds,
+            "sha256": [each.sha256 for each in control.networks],
+            "kept_in": control.folder.path.name,
+        }
         self._folder.write("control.json", known)
         recipe = {name: getattr(self._recipe, name) for name in self._recipe.__dataclass_fields__}
         first, *others = places.values()

@@ -30,9 +30,9 @@ class FinalResult:
         seeds: Of the retrainings.
         accuracies: Of the quantized networks, one a seed, in [0, 1].
         validation_accuracies: Likewise, on validation.
-        control: Which full-precision network is the control.
-        control_accuracy: Its accuracy, in [0, 1].
-        control_validation_accuracy: Likewise, on validation.
+        control: Which full-precision networks are the control.
+        control_accuracies: Theirs, one a seed; of the pre-trained network the same for all.
+        control_validation_accuracies: Likewise, on validation.
         average_bits: Mean over the layers.
         weighted_bits: Mean over the weights.
         size_bytes: Of the quantized weights, codes packed, with their scales.
@@ -52,8 +52,8 @@ class FinalResult:
     accuracies: tuple[float, ...]
     validation_accuracies: tuple[float, ...]
     control: str
-    control_accuracy: float
-    control_validation_accuracy: float
+    control_accuracies: tuple[float, ...]
+    control_validation_accuracies: tuple[float, ...]
     average_bits: float
     weighted_bits: float
     size_bytes: int
@@ -65,8 +65,14 @@ class FinalResult:
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Control minus quantized, in percentage points, one a seed."""
-        return tuple(100.0 * (self.control_accuracy - accuracy) for accuracy in self.accuracies)
+        """Control minus quantized, in percentage points, one a seed: each is set against the control of its seed."""
+        pairs = zip(self.control_accuracies, self.accuracies, strict=True)
+        return tuple(100.0 * (control - accuracy) for control, accuracy in pairs)
+
+    @property
+    def control_accuracy(self) -> float:
+        """Mean of the control's accuracies, in [0, 1]."""
+        return float(np.mean(self.control_accuracies))
 
     @property
     def loss(self) -> float:
@@ -97,7 +103,7 @@ class FinalResult:
         """Return what `result.json` says of it, JSON-able."""
         names = [name for name in self.__dataclass_fields__ if name not in ("folder", "_original", "network_name")]
         known = {"task": self.task, "network": self.network_name} | {name: getattr(self, name) for name in names}
-        for name in ("loss", "loss_std", "loss_interval", "losses", "best_seed"):
+        for name in ("control_accuracy", "loss", "loss_std", "loss_interval", "losses", "best_seed"):
             known[name] = getattr(self, name)
         return known
 
@@ -106,13 +112,15 @@ class FinalResult:
         if self.loss_interval is not None:
             low, high = self.loss_interval
             loss += f" (95 % interval {low:.2f} to {high:.2f}, standard deviation {self.loss_std:.2f})"
-        pairs = zip(self.seeds, self.accuracies, strict=True)
-        accuracies = ", ".join(f"{accuracy:.2%} (seed {seed})" for seed, accuracy in pairs)
+        accuracies = self._by_seed(self.accuracies)
+        control = f"{self.control_accuracy:.2%} ({self.control})"
+        if len(set(self.control_accuracies)) > 1:
+            control = f"{self._by_seed(self.control_accuracies)}; {self.control}"
         lines = [
             f"{self.task} with {self.quantizer}: {' '.join(map(str, self.bitwidths))}",
             f"loss               {loss}, {counted(len(self.seeds), 'seed')}",
             f"quantized          {accuracies}",
-            f"full precision     {self.control_accuracy:.2%} ({self.control})",
+            f"full precision     {control}",
             f"bits               {self.average_bits:.2f} a layer, {self.weighted_bits:.2f} a weight on average",
             f"size               {self.size_bytes:,} bytes of weights; file {self.file_bytes:,} bytes, "
             f"{self.full_precision_bytes / self.file_bytes:.1f} times smaller than {self.full_precision_bytes:,}",
@@ -121,6 +129,10 @@ class FinalResult:
         if self.measured_on == "validation":
             lines.insert(2, "                   on validation data, which chose the control: no test data were read")
         return "\n".join(lines)
+
+    def _by_seed(self, accuracies: Sequence[float]) -> str:
+        pairs = zip(self.seeds, accuracies, strict=True)
+        return ", ".join(f"{accuracy:.2%} (seed {seed})" for seed, accuracy in pairs)
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

@@ -81,7 +81,19 @@ def chosen(vendor: str, bitwidths: str, budget: float = 4.0, **changes: Any) -> 
 
 def retrained(bitwidths: str, packed_bytes: int, accuracies: str = "0.90 0.91 0.92") -> Retrained:
     return Retrained(
-        "residual", "abc", bitwidths, "data", 5, "0 1 2", accuracies, "pre-trained", 0.92, packed_bytes, 0, 4000, "here"
+        "residual",
+        "abc",
+        bitwidths,
+        "data",
+        5,
+        "0 1 2",
+        accuracies,
+        "pre-trained",
+        "0.92 0.92 0.92",
+        packed_bytes,
+        0,
+        4000,
+        "here",
     )
 
 

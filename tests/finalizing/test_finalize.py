@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
 
@@ -64,7 +65,8 @@ def test_the_loss_is_control_minus_quantized_on_test_data(run: Callable[..., Any
     assert result.accuracies == tuple(plain_accuracy(network, test) for network in networks)
     if result.control == "pre-trained":
         assert result.control_accuracy == plain_accuracy(original, test)
-    assert np.allclose(result.losses, [100 * (result.control_accuracy - each) for each in result.accuracies])
+    losses = [100 * (one - other) for one, other in zip(result.control_accuracies, result.accuracies, strict=True)]
+    assert np.allclose(result.losses, losses)
     assert result.loss == np.mean(result.losses)
     assert result.loss_std == np.std(result.losses, ddof=1)
 
@@ -163,12 +165,12 @@ def test_nothing_finished_is_done_again(run: Callable[..., Any], monkeypatch: py
     trainings = Trainings(monkeypatch)
     first = run()
     assert trainings.seeds == [0, 1]
-    assert trainings.control_rates == [1e-3, 1e-4]
+    assert trainings.control_rates == [1e-3, 1e-4] * 2
     assert run() == first
-    assert len(trainings.asked) == 4
+    assert len(trainings.asked) == 6
     run(seeds=(1, 2))
     assert trainings.seeds == [0, 1, 2]
-    assert len(trainings.control_rates) == 2
+    assert len(trainings.control_rates) == 6  # those of the further seed
 
 
 def test_one_control_serves_all_quantizers_and_assignments(
@@ -183,10 +185,14 @@ def test_one_control_serves_all_quantizers_and_assignments(
             ((4, 4), "wrpn", RECIPE),
         )
     ]
-    assert trainings.control_rates == [1e-3, 1e-4]
-    assert len({result.control_accuracy for result in results}) == 1
+    assert trainings.control_rates == [1e-3, 1e-4] * 2  # of both seeds
+    assert len({result.control_accuracies for result in results}) == 1
     run(folder=tmp_path / "longer", recipe=replace(RECIPE, epochs=3))  # the control is retrained equally
-    assert trainings.control_rates == [1e-3, 1e-4] * 2
+    assert trainings.control_rates == [1e-3, 1e-4] * 4
+    run(seeds=(0, 2), folder=tmp_path / "more")  # another seed costs only itself
+    assert trainings.control_rates == [1e-3, 1e-4] * 5
+    run(seeds=(0, 1), folder=tmp_path / "fewer", recipe=replace(RECIPE, control_rates=(1e-4,)))
+    assert trainings.control_rates == [1e-3, 1e-4] * 5
 
 
 def test_the_control_is_the_best_on_validation(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -196,7 +202,7 @@ def test_the_control_is_the_best_on_validation(run: Callable[..., Any], tmp_path
     assert list(candidates) == ["pre-trained", "retrained at 0.001", "retrained at 0.01", "retrained at 1e+38"]
     assert candidates["retrained at 1e+38"] is None  # it diverges
     best = max(value for value in candidates.values() if value is not None)
-    assert candidates[result.control] == best == result.control_validation_accuracy
+    assert candidates[result.control] == best == np.mean(result.control_validation_accuracies)
     assert result.control == next(name for name, value in candidates.items() if value == best)
 
 
@@ -204,7 +210,18 @@ def test_a_network_that_is_worse_is_retrained_into_its_own_control(run: Callable
     task = small_task(pretraining=replace(small_task().pretraining, epochs=1, learning_rate=0.01))
     result = run(task, recipe=replace(RECIPE, epochs=8, distillation=0.0, control_rates=(1e-2,)))
     assert result.control == "retrained at 0.01"
-    assert result.control_validation_accuracy > load_pretrained(task).accuracy
+    assert min(result.control_validation_accuracies) > load_pretrained(task).accuracy
+    networks = {seed: load_pretrained(task).network for seed in result.seeds}
+    (kept,) = (tmp_path / "controls").iterdir()
+    for seed, network in networks.items():  # each is retrained with its own seed
+        network.load_state_dict(load_file(kept / f"rate-0.01-seed-{seed}.safetensors"))
+    test = task.dataset.load_test()
+    assert result.control_accuracies == tuple(plain_accuracy(network, test) for network in networks.values())
+    assert result.control_accuracy == np.mean(result.control_accuracies)
+    assert len(set(result.control_accuracies)) == len(networks)
+    assert f"{result.control_accuracies[1]:.2%} (seed 1); retrained at 0.01" in str(result)
+    rows = list(csv.DictReader((tmp_path / "final" / "test_reads.csv").open()))
+    assert [row["seed"] for row in rows if row["role"] == "control"] == ["0", "1"]
 
 
 def test_it_diverges_in_one_line(run: Callable[..., Any]) -> None:
@@ -219,11 +236,11 @@ def test_a_kill_at_any_moment_loses_nothing(run: Callable[..., Any], tmp_path: P
     whole = run(folder=tmp_path / "whole", controls=tmp_path / "whole-controls")
     written = tmp_path / "written"
     while not _comes_to_an_end(run, written):
-        assert len(written.read_text().split()) < 60
+        assert len(written.read_text().split()) < 80
     names = written.read_text().split()
     assert len(names) >= 10
     checkpoints = [name for name in names if "checkpoint" in name]
-    assert len(checkpoints) == 2 * 2 + 2 * 2  # epochs of two seeds and two controls: none was trained twice
+    assert len(checkpoints) == 2 * 2 + 4 * 2  # epochs of two seeds and their two controls each: none was trained twice
     result = run()
     assert replace(result, folder=whole.folder) == whole
     for name in ("seed-0.safetensors", "seed-1.safetensors", "network.safetensors", "test.json"):
@@ -462,10 +479,10 @@ def test_results_of_another_precision_are_not_handed_back(
     run(precision="bf16")
     with pytest.raises(ReLeQError, match="was begun with another precision; give another folder"):
         run(precision="fp32")
-    assert (trainings.seeds, trainings.control_rates) == ([0, 1], [1e-3, 1e-4])
+    assert (trainings.seeds, trainings.control_rates) == ([0, 1], [1e-3, 1e-4] * 2)
     run(precision="fp32", folder=tmp_path / "fp32")
     assert trainings.seeds == [0, 1, 0, 1]
-    assert trainings.control_rates == [1e-3, 1e-4] * 2  # the control is another one, too
+    assert trainings.control_rates == [1e-3, 1e-4] * 4  # the control is another one, too
     places = [json.loads((tmp_path / name / "result.json").read_text())["place"] for name in ("final", "fp32")]
     assert [place["precision"] for place in places] == ["bfloat16", "float32"]
 
@@ -551,7 +568,7 @@ def test_two_processes_share_the_work(run: Callable[..., Any], tmp_path: Path) -
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     trained = [line for path in tmp_path.glob("trained-*") for line in path.read_text().splitlines()]
-    assert len(trained) == len(set(trained)) == 4 + 2
+    assert len(trained) == len(set(trained)) == 4 + 4 * 2
 
 
 def test_the_default_folder_is_named_after_the_question(tmp_path: Path) -> None:
