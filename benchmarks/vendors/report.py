@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.vendors.registry import OURS, VENDORS
 from benchmarks.vendors.rows import Chosen, Retrained
 from releq_env.finalizing.progress import counted
-from releq_env.finalizing.result import interval
+from releq_env.finalizing.result import interval_of_difference
 from releq_env.report.markdown import table
 
 _HEADER = (
@@ -18,7 +17,6 @@ _HEADER = (
 )  # fmt: skip
 EQUAL = 0.25
 """Percentage points within which accuracies are called equal."""
-_NOTHING = 1e-30  # squared percentage points, squared
 _HOW = """Made by `python -m benchmarks.vendors`; `--report` makes this page again from `choices.csv` and `finals.csv`.
 
 Each tool gives every layer a bitwidth, within so many bits a weight on average. Every answer then goes through the same
@@ -72,14 +70,7 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
         theirs: Likewise.
     """
     points = float(np.mean(ours) - np.mean(theirs))
-    if min(len(ours), len(theirs)) < 2:
-        return Difference(points, points, points)
-    errors = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
-    freedom = sum(errors) ** 2 / max(
-        sum(error**2 / (len(values) - 1) for error, values in zip(errors, (ours, theirs), strict=True)), _NOTHING
-    )
-    half = float(stats.t.ppf(0.975, max(freedom, 1.0))) * sum(errors) ** 0.5
-    return Difference(points, points - half, points + half)
+    return Difference(points, *(interval_of_difference(ours, theirs) or (points, points)))
 
 
 def beside(ours: Retrained | None, theirs: Retrained) -> str:
@@ -106,7 +97,7 @@ def wins(ours: Retrained, theirs: Retrained) -> bool:
 
 
 def _difference(ours: Retrained, theirs: Retrained) -> Difference:
-    return difference(*([100.0 * float(each) for each in row.accuracies.split()] for row in (ours, theirs)))
+    return difference(_points(ours.accuracies), _points(theirs.accuracies))
 
 
 def _made(choices: Sequence[Chosen], finals: Sequence[Retrained]) -> str:
@@ -115,11 +106,11 @@ def _made(choices: Sequence[Chosen], finals: Sequence[Retrained]) -> str:
     said = [", ".join(tools), f"Measured on: {'; '.join(machines)}"]
     if finals:
         first = finals[0]
-        control = [float(accuracy) for accuracy in first.control_accuracies.split()]
         said += [
             f"Data: {first.data}",
             f"Final retraining: {counted(first.epochs, 'epoch')}, seeds {first.seeds.replace(' ', ', ')}",
-            f"Full precision: {first.full_precision_bytes:,} bytes, {np.mean(control):.2%} ({first.control})",
+            f"Full precision: {first.full_precision_bytes:,} bytes, {_spread(_points(first.control_accuracies))} % "
+            f"({first.control})",
         ]
     return ". ".join(said) + "."
 
@@ -172,13 +163,16 @@ def _final(row: Chosen, finals: Finals) -> Retrained | None:
 
 
 def _accuracy(final: Retrained) -> str:
-    return _spread([100.0 * float(accuracy) for accuracy in final.accuracies.split()])
+    return _spread(_points(final.accuracies))
 
 
 def _loss(final: Retrained) -> str:
-    found = interval(final.losses)
-    mean = f"{np.mean(final.losses):.2f}"
-    return mean if found is None else f"{mean} ({found[0]:.2f} to {found[1]:.2f})"
+    found = difference(_points(final.control_accuracies), _points(final.accuracies))
+    return f"{found.points:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if found.low < found.high else "")
+
+
+def _points(accuracies: str) -> list[float]:
+    return [100.0 * float(accuracy) for accuracy in accuracies.split()]
 
 
 def _spread(values: Sequence[float]) -> str:

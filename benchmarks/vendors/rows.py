@@ -100,12 +100,6 @@ class Retrained(NamedTuple):
         """What defines it."""
         return self.network, self.weights, self.bitwidths
 
-    @property
-    def losses(self) -> list[float]:
-        """Control minus quantized, in percentage points, one a seed."""
-        pairs = zip(self.control_accuracies.split(), self.accuracies.split(), strict=True)
-        return [100.0 * (float(control) - float(accuracy)) for control, accuracy in pairs]
-
 
 R = TypeVar("R", Chosen, Retrained)
 

@@ -81,13 +81,22 @@ class FinalResult:
 
     @property
     def loss_std(self) -> float | None:
-        """Standard deviation of the losses over the seeds; `None` for one seed."""
-        return float(np.std(self.losses, ddof=1)) if len(self.seeds) > 1 else None
+        """Standard deviation of a seed's loss, in percentage points; `None` for one seed.
+
+        As in `loss_interval` seeds of control and quantized network are not taken for pairs: variances add up.
+        """
+        if len(self.seeds) < 2:
+            return None
+        return 100.0 * float(np.var(self.accuracies, ddof=1) + np.var(self.control_accuracies, ddof=1)) ** 0.5
 
     @property
     def loss_interval(self) -> tuple[float, float] | None:
-        """Interval that holds the mean loss of all seeds with a confidence of 95 %; `None` for one seed."""
-        return interval(self.losses)
+        """Interval that holds the mean loss of all seeds with a confidence of 95 %; `None` for one seed.
+
+        Seeds of control and quantized network are not taken for pairs: they share the order of the examples, no more.
+        """
+        ours, theirs = ([100.0 * each for each in values] for values in (self.accuracies, self.control_accuracies))
+        return interval_of_difference(theirs, ours)
 
     @property
     def best_seed(self) -> int:
@@ -146,3 +155,26 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
         return None
     half = float(stats.t.ppf(0.5 + confidence / 2.0, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
     return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def interval_of_difference(
+    ones: Sequence[float], others: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Return the interval that holds the mean of one lot less that of another (Welch 1947); `None` for one value.
+
+    Where one lot is all the same, it is that of `interval`.
+
+    Args:
+        ones: Of independent draws, taken for normally distributed.
+        others: Likewise, of another distribution.
+        confidence: How often it holds it, in (0, 1).
+    """
+    if min(len(ones), len(others)) < 2:
+        return None
+    difference = float(np.mean(ones) - np.mean(others))
+    errors = [float(np.var(values, ddof=1)) / len(values) for values in (ones, others)]
+    if (error := sum(errors)) == 0.0:
+        return difference, difference
+    shares = [(each / error) ** 2 / (len(values) - 1) for each, values in zip(errors, (ones, others), strict=True)]
+    half = float(stats.t.ppf(0.5 + confidence / 2.0, 1.0 / sum(shares))) * error**0.5
+    return difference - half, difference + half

@@ -110,8 +110,8 @@ class Final:
         measured_on: `"test"` or `"validation"`.
         seeds: Of the retrainings.
         accuracies: One a seed, in [0, 1].
-        control: Which full-precision network it is compared with.
-        control_accuracy: Its accuracy, in [0, 1].
+        control: Which full-precision networks it is compared with.
+        control_accuracy: Their mean accuracy, in [0, 1].
         loss: Mean of control minus quantized, in percentage points.
         interval: That holds the loss with a confidence of 95 %; `None` for one seed.
         file_bytes: Of the packed file of the whole network.

@@ -281,7 +281,8 @@ def test_a_row_is_made_once_its_choice_is_committed(
     (row,) = json.loads((repository / "reproduction.json").read_text())["rows"]
     assert (row["task"], row["bitwidths"], row["seeds"]) == ("digits", chosen["bitwidths"], [0, 1])
     assert row["loss"] == pytest.approx(np.mean(row["losses"]))
-    assert row["loss_std"] == pytest.approx(np.std(row["losses"], ddof=1))
+    of_both = np.var(row["accuracies"], ddof=1) + np.var(row["control_accuracies"], ddof=1)
+    assert row["loss_std"] == pytest.approx(100 * of_both**0.5)
     assert row["distinct_evaluations"] == len(found)  # both searches found the same
     assert row["command"].endswith(f"--only {digits.name}")
     page = (results / "report.md").read_text()

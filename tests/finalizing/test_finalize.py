@@ -24,7 +24,7 @@ from releq_env import AccuracyTable, FinalRecipe, Problem, ReLeQError, load_pack
 from releq_env.export import container, read_about
 from releq_env.finalizing import estimate, finalize, held_out, subject
 from releq_env.finalizing import folder as folder_module
-from releq_env.finalizing.result import interval
+from releq_env.finalizing.result import interval, interval_of_difference
 from releq_env.retraining import final as final_module
 from releq_env.retraining import final_checkpoint
 from releq_env.retraining.final import FinalRetraining
@@ -68,7 +68,8 @@ def test_the_loss_is_control_minus_quantized_on_test_data(run: Callable[..., Any
     losses = [100 * (one - other) for one, other in zip(result.control_accuracies, result.accuracies, strict=True)]
     assert np.allclose(result.losses, losses)
     assert result.loss == np.mean(result.losses)
-    assert result.loss_std == np.std(result.losses, ddof=1)
+    of_both = np.var(result.accuracies, ddof=1) + np.var(result.control_accuracies, ddof=1)
+    assert result.loss_std == pytest.approx(100 * of_both**0.5)
 
 
 def test_bits_and_bytes(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -591,8 +592,20 @@ def test_the_interval_is_students(values: list[float]) -> None:
     assert np.allclose(found, (expected.low, expected.high))
 
 
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.lists(st.floats(-5, 5), min_size=2, max_size=8))
+def test_the_interval_of_a_difference_is_welchs(ones: list[float], others: list[float]) -> None:
+    found = interval_of_difference(ones, others)
+    assert found is not None
+    if np.std(ones) + np.std(others) > 1e-3:
+        expected = stats.ttest_ind(ones, others, equal_var=False).confidence_interval(0.95)
+        assert found == pytest.approx((expected.low, expected.high))
+    alike = [ones[0]] * len(others)
+    assert interval_of_difference(alike, others) == pytest.approx(interval([ones[0] - each for each in others]))
+
+
 def test_one_value_has_no_interval() -> None:
     assert interval([1.0]) is None
+    assert interval_of_difference([1.0], [0.0, 1.0]) is None
 
 
 def test_it_is_exported_with_its_recipe() -> None:
