@@ -65,8 +65,10 @@ def write_report(results: Path, out: Path) -> Path:
 def _how(main: Scores) -> str:
     timesteps = max(each["timesteps"] for each in main.settings.values())
     text = _HOW.format(budget=main.budget, timesteps=f"{timesteps:,}").replace("\n", " ")
-    if absent := [entry.name for entry in MAIN if entry.name not in main.envs]:
-        text += f" Of the suite's {len(MAIN)} problems {len(absent)} are not measured yet: {', '.join(absent)}."
+    names = [entry.name for entry in MAIN]
+    absent = [name for name in names if name not in main.envs]
+    if 0 < len(absent) < len(names):  # else it is the suite, or tables of one's own
+        text += f" Not measured yet, of the suite's {len(names)} problems: {', '.join(absent)}."
     if main.left_out:
         text += f" Not on every problem yet, and so left out: {', '.join(main.left_out)}."
     return text

@@ -67,13 +67,12 @@ def choose(row: Row, places: Places) -> None:
     screened = choosing.Validated(row, choosing.screening(recipe), folder / "screened.csv", places.work)
     found, first = _searched(row, folder / "search")
     steps = walking.walk(smoothed(found, first), first, screened.best, validated.decisive)
-    calibrated = walking.calibrated(steps, first)
-    constraints: dict[str, float | None] = {"first": first, "calibrated": calibrated}
-    if row.refined:
-        more, least = refining.refine(row, steps, screened)
-        constraints["refined"] = least
-        steps += walking.walk(more, least, lambda level: level[0], validated.decisive)
-    elif calibrated != first:
+    constraints: dict[str, float] = {"first": first}
+    if row.refining_budget:
+        more, constraints["refined"] = refining.refine(row, steps, screened)
+        steps += walking.walk(more, constraints["refined"], lambda level: level[0], validated.decisive)
+    elif (calibrated := walking.calibrated(steps, first)) != first:
+        constraints["calibrated"] = calibrated
         more, _ = _searched(row, folder / "search-calibrated", calibrated)
         steps += walking.walk(smoothed([*found, *more], calibrated), calibrated, screened.best, validated.decisive)
     best = walking.chosen(steps)

@@ -4,12 +4,13 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from benchmarks.reproduce.networks import TASKS, choosing_task
 from benchmarks.reproduce.rows import Row
@@ -30,7 +31,8 @@ MORE_SEEDS = (102, 103)
 """Of those that are as close as `CLOSE` to the allowed loss: the mean of two seeds is off by 0.1 points."""
 CLOSE = 0.1
 """In percentage points."""
-_COLUMNS = ("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss")
+_COLUMNS = ("bitwidths", "recipe", "epochs", "seeds", "seed", "validation_accuracy", "control_accuracy", "loss")
+"""`seeds` are those over which the control of a row was chosen; rows without are against one control for all."""
 _POINTS = 100.0
 
 
@@ -49,14 +51,13 @@ class Validated:
         self._digest = digest(recipe, row.quantizer)
 
     def loss(self, bitwidths: Assignment, seeds: tuple[int, ...] = SEEDS) -> float:
-        """Return the mean over seeds, measured now as far as it is not known."""
-        known = {int(row["seed"]) for row in self.rows(bitwidths, seeds)}
-        if unknown := tuple(seed for seed in seeds if seed not in known):
-            self._measure(bitwidths, unknown)
+        """Return the mean over seeds, against a control chosen over the same ones; measured now if it is not known."""
+        if not self.rows(bitwidths, seeds):
+            self._measure(bitwidths, seeds)
         return float(np.mean([float(row["loss"]) for row in self.rows(bitwidths, seeds)]))
 
     def decisive(self, bitwidths: Assignment) -> float:
-        """Return the mean over `SEEDS`, and over `MORE_SEEDS`, too, where that is close to the allowed loss."""
+        """Return the mean over `SEEDS`, or over `MORE_SEEDS`, too, where that is close to the allowed loss."""
         loss = self.loss(bitwidths)
         return loss if abs(loss - ALLOWED) > CLOSE else self.loss(bitwidths, SEEDS + MORE_SEEDS)
 
@@ -65,26 +66,28 @@ class Validated:
         return found[0] if len(found) == 1 else min(found, key=lambda each: self.loss(each.bitwidths, SEEDS[:1]))
 
     def rows(self, bitwidths: Assignment, seeds: tuple[int, ...] = SEEDS) -> list[Mapping[str, str]]:
-        """Return what is known of an assignment, a row a seed."""
-        wanted = (" ".join(map(str, bitwidths)), self._digest)
-        found = [row for row in self._rows() if (row["bitwidths"], row["recipe"]) == wanted]
-        return [row for row in found if int(row["seed"]) in seeds]
+        """Return what was measured of an assignment with these seeds, a row each; nothing if that is not known."""
+        wanted = (_joined(bitwidths), self._digest, _joined(seeds))
+        return [row for row in self._rows() if (row["bitwidths"], row["recipe"], row.get("seeds")) == wanted]
 
     def _measure(self, bitwidths: Assignment, seeds: tuple[int, ...]) -> None:
         row, name = self._row, "-".join(map(str, bitwidths))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         result = finalize(
             choosing_task(row.task), bitwidths, quantizer=row.quantizer, seeds=seeds, recipe=self._recipe, test=False,
             folder=self._work / f"{row.task}-{row.quantizer}-{self._digest}" / name, controls=self._work / "controls",
         )  # fmt: skip
-        self._write([*self._rows(), *self._of(result)])
+        with FileLock(self._path.with_name(f".{self._path.name}.lock")):  # of two commands neither loses a row
+            self._write([*self._rows(), *self._of(result)])
 
     def _of(self, result: FinalResult) -> list[dict[str, Any]]:
         pairs = zip(result.validation_accuracies, result.control_validation_accuracies, strict=True)
         return [
             {
-                "bitwidths": " ".join(map(str, result.bitwidths)),
+                "bitwidths": _joined(result.bitwidths),
                 "recipe": self._digest,
                 "epochs": self._recipe.epochs,
+                "seeds": _joined(result.seeds),
                 "seed": seed,
                 "validation_accuracy": accuracy,
                 "control_accuracy": control,
@@ -94,18 +97,34 @@ class Validated:
         ]
 
     def _rows(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        return list(csv.DictReader(io.StringIO(self._path.read_text())))
+        return read_rows(self._path)
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        distinct = {(row["bitwidths"], row["recipe"], str(row["seed"])): row for row in rows}
+        names = ("bitwidths", "recipe", "seeds", "seed")
+        distinct = {tuple(str(row.get(name) or "") for name in names): row for row in rows}
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(distinct.values())
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self._path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file, none where there is no file."""
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+
+
+def measured(path: Path, recipe: FinalRecipe, quantizer: str) -> list[Assignment]:
+    """Return the assignments that a file of `Validated` has against controls of their own seeds.
+
+    Args:
+        path: The file.
+        recipe: Of the retraining.
+        quantizer: Of the retraining.
+    """
+    of_recipe = digest(recipe, quantizer)
+    found = [row["bitwidths"] for row in read_rows(path) if row["recipe"] == of_recipe and row.get("seeds")]
+    return [tuple(map(int, bitwidths.split())) for bitwidths in dict.fromkeys(found)]
 
 
 def screening(recipe: FinalRecipe) -> FinalRecipe:
@@ -126,13 +145,15 @@ def expected(row: Row, recipe: FinalRecipe, work: Path) -> str:
     each = estimate(task, middle, quantizer=row.quantizer, seeds=SEEDS, recipe=recipe, controls=work / "controls")
     return (
         f"up to {2 * MOST} assignments are retrained until one is chosen, and up to {SCREENED} of as many bits for a "
-        f"third of the epochs before each; of each, and as much again at the border: {each}"
+        f"third of the epochs before each"
+        + (f", {row.refining_budget} more for a third with both seeds" if row.refining_budget else "")
+        + f"; of each, and as much again at the border: {each}"
     )
 
 
 def digest(recipe: FinalRecipe, quantizer: str) -> str:
     """Return a short name of a recipe, and of what it is carried out by and with."""
-    asked = {"version": FINAL_VERSION, "controls": "one a seed", **asdict(recipe)}  # earlier rows had one for all
+    asked = {"version": FINAL_VERSION, **asdict(recipe)}
     if (version := QUANTIZERS[quantizer].version) > 1:
         asked["quantizer_version"] = version
     if recipe.warm_start:  # rows of before it counted for the control, too, are of something else
@@ -140,7 +161,7 @@ def digest(recipe: FinalRecipe, quantizer: str) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, float | None]) -> dict[str, Any]:
+def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, float]) -> dict[str, Any]:
     """Return what `chosen.json` says, JSON-able.
 
     Args:
@@ -158,6 +179,11 @@ def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, flo
         "allowed": ALLOWED,
         "seeds": list(SEEDS),
         "more_seeds": list(MORE_SEEDS),
+        "controls": "one a seed",
         "constraints": dict(least),
         "recipe": json.loads(json.dumps(asdict(recipe))),
     }
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))

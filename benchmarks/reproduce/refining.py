@@ -21,7 +21,7 @@ _FIRST = 0.995
 
 
 class Measures(Protocol):
-    """What is known, or measured now, of an assignment after a third of the final retraining."""
+    """What is known, or measured now, of assignments after a third of the final retraining."""
 
     def loss(self, bitwidths: Assignment) -> float:
         """Return the mean loss, in percentage points."""
@@ -29,13 +29,14 @@ class Measures(Protocol):
 
 
 def refine(row: Row, steps: Iterable[Step], screened: Measures) -> tuple[list[Found], float]:
-    """Return what the searcher has paid for, with its expected accuracy, and the constraint that it searched with.
+    """Return all that was measured, with its expected accuracy, and the constraint that was searched with.
 
     Accuracies are relative to a control that has all: one less the loss. The constraint is the one that stands for the
     loss allowed after the whole retraining, by a straight line through what was measured both ways.
 
     Args:
-        row: Gives choices and budget.
+        row: Gives choices and budget. What was measured before it was begun does not count; what an earlier part of
+            this search has measured does.
         steps: What was retrained in full before; at least one.
         screened: Measures a third of a retraining.
     """
@@ -49,10 +50,12 @@ def refine(row: Row, steps: Iterable[Step], screened: Measures) -> tuple[list[Fo
     )
     searcher = GPSearch(problem, SEED)
     found = {step.found.bitwidths: step.found for step in both}
-    for _ in range(row.refined):
-        (asked,) = searcher.ask(1)
-        searcher.tell([problem.evaluator.evaluate(asked)])
-        found[asked] = _found(asked, screened)
+    searcher.tell(problem.evaluator.evaluate_many(list(found)))
+    paid = 0
+    while paid < row.refining_budget and (asked := searcher.ask(1)):
+        searcher.tell([problem.evaluator.evaluate(asked[0])])
+        paid += asked[0] not in found
+        found[asked[0]] = _found(asked[0], screened)
     return smoothed(found.values(), least), least
 
 

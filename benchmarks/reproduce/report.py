@@ -1,6 +1,5 @@
 """The results of all rows in one file, and the page about them; nothing is measured."""
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
+from benchmarks.reproduce.choosing import measured, read_rows, screening
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import SEED
 from benchmarks.reproduce.walking import LIMIT, MARGIN
@@ -16,6 +16,7 @@ from releq_env.files import replace_file
 from releq_env.quantization import QUANTIZERS
 from releq_env.report.markdown import table
 from releq_env.tables import AccuracyTable
+from releq_env.tasks.final import FinalRecipe
 
 PAPER_ASSIGNMENTS = {"mnist": (2, 2, 3, 2), "cifar10": (5, 5, 5, 5, 5)}
 """As we read the paper."""
@@ -59,19 +60,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _with_search(row: Row, result: Mapping[str, Any], chosen: Path) -> dict[str, Any]:
     folder = chosen / row.name
-    paid = len({each["bitwidths"] for run in _runs(folder) for each in _rows(run / "evaluations.csv")})
-    return {"row": row.name, **result, "searched_by": row.algorithm, "search_seed": SEED, "distinct_evaluations": paid}
+    paid = len({each["bitwidths"] for run in _runs(folder) for each in read_rows(run / "evaluations.csv")})
+    screened = measured(folder / "screened.csv", screening(FinalRecipe(**result["recipe"])), row.quantizer)
+    found = {"searched_by": row.algorithm, "search_seed": SEED, "distinct_evaluations": paid}
+    return {"row": row.name, **result, **found, "screened": len(screened)}
 
 
 def _runs(folder: Path) -> list[Path]:
     return [run for name in ("search", "search-calibrated") if (run := folder / name).exists()]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _line(row: Mapping[str, Any]) -> list[str]:
@@ -87,7 +83,7 @@ def _line(row: Mapping[str, Any]) -> list[str]:
         " ".join(map(str, row["seeds"])),
         f"{row['paper_bits']:g}" + (", its quantizer" if row["paper_quantizer"] else ""),
         f"{row['searched_by']}, seed {row['search_seed']}",
-        str(row["distinct_evaluations"]),
+        f"{row['distinct_evaluations']}" + (f", {row['screened']} for a third" if row["screened"] else ""),
     ]
 
 
@@ -124,14 +120,28 @@ def _choices(chosen: Path) -> list[str]:
         [
             f"[{name}]({name}/chosen.json)",
             " ".join(map(str, content["bitwidths"])),
-            f"{content['validation_loss']:.2f}" + ("" if content["keeps"] else " (more than allowed)"),
+            f"{content['validation_loss']:.2f}"
+            + ("" if content["keeps"] else " (more than allowed)")
+            + ("" if "controls" in content else " (one control)"),
             " ".join(map(str, content["seeds"])) + (f" ({_listed(content)})" if content.get("more_seeds") else ""),
-            ", ".join(f"{least:g}" for least in dict.fromkeys(content["constraints"].values())),
-            f"[{len({row['bitwidths'] for row in _rows(chosen / name / 'validated.csv')})}]({name}/validated.csv)",
+            _constraints(content["constraints"]),
+            f"[{_retrained(chosen / name / 'validated.csv', content, name)}]({name}/validated.csv)",
         ]
         for name, content in found.items()
     ]
     return [text, table(_CHOSEN_HEADER, lines, aligned=False)]
+
+
+def _constraints(constraints: Mapping[str, float]) -> str:
+    after = {"refined": " after a third of the final retraining"}
+    return ", ".join(dict.fromkeys(f"{least:g}{after.get(which, '')}" for which, least in constraints.items()))
+
+
+def _retrained(path: Path, chosen: Mapping[str, Any], name: str) -> int:
+    """Return how many assignments were retrained in full by the recipe of a choice; by any where it is an early one."""
+    if "controls" not in chosen:
+        return len({row["bitwidths"] for row in read_rows(path)})
+    return len(measured(path, FinalRecipe(**chosen["recipe"]), ROWS[name].quantizer))
 
 
 def _listed(chosen: Mapping[str, Any]) -> str:

@@ -27,8 +27,8 @@ class Row:
         algorithm: What searches: `ppo` is the paper's, another may beat it.
         table: The shipped table that is searched; `None`: the search retrains.
         budget: Distinct evaluations of a search.
-        refined: Assignments that a second search asks for, by the loss after a third of the final retraining; 0: the
-            second search is like the first, with another constraint.
+        refining_budget: Assignments that a second search measures, by the loss after a third of the final retraining;
+            0: the second search is like the first, with another constraint.
         seeds: Of the final retrainings whose test accuracy is read; they choose nothing.
     """
 
@@ -40,7 +40,7 @@ class Row:
     algorithm: str = REMADE_BY
     table: str | None = None
     budget: int = 300
-    refined: int = 0
+    refining_budget: int = 0
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     @property
@@ -57,7 +57,7 @@ ROWS: dict[str, Row] = {
         Row("mnist", "dorefa", FEW, 2.25, paper_quantizer=True),
         Row("mnist", "wrpn", FEW, 2.25, table="mnist-wrpn"),
         Row("cifar10", "lsq", tuple(range(1, 9)), 5.0),
-        Row("cifar10", "lsq", tuple(range(1, 9)), 5.0, algorithm="gp", budget=150, refined=45),
+        Row("cifar10", "lsq", tuple(range(1, 9)), 5.0, algorithm="gp", budget=150, refining_budget=45),
         Row("cifar10", "wrpn", FEW, 5.0, paper_quantizer=True, table="cifar10-wrpn"),
         Row("cifar10", "dorefa", FEW, 5.0),
         Row("street-digits", "lsq", tuple(range(1, 9)), 4.0, budget=150, seeds=(0, 1, 2)),

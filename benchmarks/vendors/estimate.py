@@ -34,7 +34,7 @@ def estimate(problem: Problem, plan: Plan, missing: list[Key], retrained: int) -
     final = FinalRetraining(engine, recipe(problem, plan))
     epoch = statistics.median(final.seconds_an_epoch(middle) for _ in range(2))
     most = retrained + len(missing)
-    finals = (most * len(plan.seeds) + 1) * plan.epochs * epoch / cores()
+    finals = (most + 1) * len(plan.seeds) * plan.epochs * epoch / cores()
     return (
         f"{problem.name}: an evaluation takes {min(seconds):.1f} s, {searches} searches of {plan.evaluations} about "
         f"{duration(ours)}; {len(missing) - searches} choices of other tools, taken for a minute each, "

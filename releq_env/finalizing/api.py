@@ -40,12 +40,12 @@ def finalize(
     The loss is the control's top-1 accuracy (or other metric) minus the quantized network's, in percentage points, on
     test data, seed by seed. The control is the better, by mean validation accuracy, of the pre-trained full-precision
     network and of that network retrained by the same recipe and with the same seeds; see
-    `releq_env.finalizing.control`. Training uses the training part only,
-    validation chooses, and test data are read at the very end. Where there are no test data the loss is on
-    validation, and says so.
+    `releq_env.finalizing.control`. Training uses the training part only, validation chooses, and test data are read at
+    the very end. Where there are no test data the loss is on validation, and says so.
 
     Everything that is finished is on disk at once (see `releq_env.finalizing.folder`). The same call goes on where an
-    earlier one was stopped, at most an epoch is lost, and another seed costs only itself.
+    earlier one was stopped, and at most an epoch is lost. Another seed costs only itself and its controls; since the
+    control is chosen over all seeds of a call, it may be another one then.
 
     Args:
         what: The folder of a run of `agents.train`, what `releq_env.search` returns, a `Problem`, a `Task`, or the
@@ -65,7 +65,7 @@ def finalize(
         data_root: With a task only; see `releq_env.paths.data_folder`.
         device: With a task only; default `"cpu"`.
         precision: With a task only; default `"auto"`.
-        workers: How many processes share the retrainings, of seeds and of the control, with one thread each.
+        workers: How many processes share the retrainings, of seeds and of their controls, with one thread each.
             Default: one a core where that saves time, on a GPU one. The result does not depend on it. A script
             that calls this does so under `if __name__ == "__main__":`, since other processes import it.
         progress: Whether to show a progress bar.

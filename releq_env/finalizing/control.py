@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from releq_env.errors import ReLeQError
 from releq_env.finalizing.folder import FinalFolder
 from releq_env.finalizing.held_out import accuracy
 from releq_env.finalizing.progress import Listener
@@ -109,18 +110,24 @@ class ControlRuns:
             ReLeQError: If data are not to be had, or a file is damaged or cannot be written.
         """
         best = self._pretrained(validation)
-        candidates: dict[str, float | None] = {PRETRAINED: mean(best.validation_accuracies)}
+        candidates: dict[str, float | None] = {best.which: mean(best.validation_accuracies)}
         for rate in self._rates:
-            rows = [self.folder.row(_name(rate, seed)) or {} for seed in self._seeds]
+            rows = [self._row(_name(rate, seed)) for seed in self._seeds]
             name = f"retrained at {rate}"
-            if any("validation_accuracy" not in row for row in rows):  # one has diverged
+            if any("diverged" in row for row in rows):
                 candidates[name] = None
                 continue
             accuracies = tuple(float(row["validation_accuracy"]) for row in rows)
             candidates[name] = mean(accuracies)
             if mean(accuracies) > mean(best.validation_accuracies):
-                best = Control(name, accuracies, {}, self._networks(rate, rows), self.folder)
+                best = Control(name, accuracies, candidates, self._networks(rate, rows), self.folder)
         return best._replace(candidates=candidates)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        row = self.folder.row(name)
+        if row is None:
+            raise ReLeQError(f"{name} in {self.folder.path} has vanished or is damaged; start again")
+        return row
 
     def _retrain(self, rate: float, seed: int, validation: Callable[[], Examples], progress: Listener) -> None:
         name = _name(rate, seed)
@@ -156,7 +163,8 @@ class ControlRuns:
                 self.folder.write("pretrained.json", known)
         network = ControlNetwork(None, lambda: copy.deepcopy(pretrained.network).eval(), pretrained.sha256, None)
         count = len(self._seeds)
-        return Control(PRETRAINED, (known["validation_accuracy"],) * count, {}, (network,) * count, self.folder)
+        alike = (float(known["validation_accuracy"]),) * count
+        return Control(PRETRAINED, alike, {}, (network,) * count, self.folder)
 
     def _networks(self, rate: float, rows: list[dict[str, Any]]) -> tuple[ControlNetwork, ...]:
         return tuple(

@@ -5,7 +5,7 @@
 | `config.json` | what was asked for: task, network, quantizer, layers, bitwidths, recipe, precision, device |
 | `seed-N.json`, `seed-N.safetensors` | the result of a seed, and its network, packed |
 | `seed-N.checkpoint.safetensors` | where a seed stands that is under way |
-| `control.json` | the full-precision network that it is compared with |
+| `control.json` | the full-precision networks that it is compared with |
 | `test_reads.csv` | every network whose accuracy on test data was read, written down before it was |
 | `test.json` | what was read, by test data and network |
 | `result.json` | the result over all seeds |

@@ -63,10 +63,10 @@ def read_test(test: TestData, task: Task, networks: Iterable[Network], folder: F
     networks = list(networks)
     known = _read_before(folder)
     of_data = known.setdefault(test.label, {})
-    missing = [network for network in networks if network.row["sha256"] not in of_data]
+    missing = {digest: network for network in networks if (digest := network.row["sha256"]) not in of_data}
     if missing:
         examples = test.read()
-        for network in missing:
+        for network in missing.values():
             folder.note_read(network.row | {"data": test.label})
             of_data[network.row["sha256"]] = accuracy(network.load(), examples, task)
             folder.write("test.json", {"accuracy": known})

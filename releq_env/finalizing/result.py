@@ -95,8 +95,8 @@ class FinalResult:
 
         Seeds of control and quantized network are not taken for pairs: they share the order of the examples, no more.
         """
-        ours, theirs = ([100.0 * each for each in values] for values in (self.accuracies, self.control_accuracies))
-        return interval_of_difference(theirs, ours)
+        control, quantized = ([100.0 * each for each in of] for of in (self.control_accuracies, self.accuracies))
+        return interval_of_difference(control, quantized)
 
     @property
     def best_seed(self) -> int:

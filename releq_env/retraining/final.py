@@ -41,7 +41,7 @@ _MARKS: list[tuple[tuple[Any, ...], str]] = []
 
 _PROBES = 16  # inputs that tell what a teacher computes
 _MOST_KEPT = 2**26  # numbers of the teacher's outputs that are kept in memory
-_RETRAININGS = 5  # that share them, at the least: two seeds, and the control's three learning rates
+_RETRAININGS = 5  # in which the teacher would be asked, where it is asked before; seeds and controls are mostly more
 
 
 class DivergedError(ReLeQError):
@@ -316,8 +316,7 @@ class FinalRetraining:
     def ask_teacher(self, shown: Shown) -> None:
         """Compute what the teacher returns for all training inputs in every way that they are augmented.
 
-        Not where these are too many to be kept, or would take longer than to ask it in every step of as many
-        retrainings as an answer with its control has.
+        Not where these are too many to be kept, or would take longer than to ask it in every step of `_RETRAININGS`.
 
         Args:
             shown: Shows how far that is; it can take minutes.

@@ -19,8 +19,8 @@ class FinalRecipe:
     Attributes:
         epochs: Passes over the training part, those of `warm_start` not counted.
         learning_rate: Of a quantized network's weights at 2 bits or fewer; see `parameter_groups` for more bits.
-        control_rates: The learning rates of which the control has the best, by validation. Tune
-            `learning_rate` over the same, so that neither side is tuned more.
+        control_rates: The learning rates of which the control has the best, by mean validation accuracy over the
+            seeds. Tune `learning_rate` over the same, so that neither side is tuned more.
         batch_size: Examples a step.
         distillation: Share of the loss that comes from the full-precision network's outputs, in [0, 1]; the
             rest is the task's loss. Nothing for a task without a loss of that kind.
@@ -85,7 +85,7 @@ class FinalRecipe:
 
 
 CONTROL_IGNORES = ("learning_rate", "step_rate", "warm_start", "freeze")
-"""Fields of a recipe that mean nothing to the control: those who differ in them alone share one."""
+"""Fields of a recipe that mean nothing to the control: those who differ in them alone share theirs."""
 
 
 FINAL_RECIPES: dict[str, FinalRecipe] = {

@@ -279,7 +279,7 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     page = (folder / "comparison/README.md").read_text()
     assert "since no agent has a run on every problem of it yet: apart.csv." in page
     assert "## Problems that stand apart" not in page
-    assert f"{len(suite.MAIN)} are not measured yet: {suite.MAIN[0].name}, " in page  # what is compared is of one's own
+    assert "of the suite" not in page  # what is compared is of one's own
     for said in ("## All agents", "| random | bounds | 3 |", "toy/default", "## A rerun", "## Untuned defaults", "own"):
         assert said in page
     drawn = {path.stem for path in (folder / "comparison").glob("*.png")}
@@ -289,6 +289,14 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     report(["--results", str(folder)])
     assert (folder / "comparison/README.md").read_text() == page
     assert compared.read_bytes() == csv_before
+
+
+def test_the_report_says_what_is_not_measured_of_the_suite(compared, tables, monkeypatch):
+    there = suite.find([str(table) for table in tables])
+    monkeypatch.setattr("benchmarks.compare.report.MAIN", (*there, suite.MAIN[0]))
+    report(["--results", str(compared.parent)])
+    page = (compared.parent / "comparison/README.md").read_text()
+    assert f"of the suite's {1 + len(there)} problems: {suite.MAIN[0].name}." in page
 
 
 def test_many_agents_have_two_panels_and_few_have_one():

@@ -6,6 +6,8 @@ import json
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from benchmarks.reproduce.searching import Found, arguments, search
 from benchmarks.reproduce.smoothing import smoothed
 from releq_env import ReLeQError
 from releq_env.quantization import QUANTIZERS
-from releq_env.tasks import TASKS, Examples
+from releq_env.tasks import TASKS, Examples, Task
 from releq_env.tasks.final import FinalRecipe
 
 DIGITS = Row("digits", "lsq", tuple(range(1, 9)), 2.0, table="digits", budget=20, seeds=(0, 1))
@@ -148,9 +150,13 @@ def test_a_loss_close_to_the_allowed_one_is_of_more_seeds(
     recipe, path = FinalRecipe(), tmp_path / "validated.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss"))
-        for seed, loss in zip(choosing.SEEDS + choosing.MORE_SEEDS, losses, strict=True):
-            writer.writerow(("2 2 2 2", choosing.digest(recipe, digits.quantizer), 30, seed, 0.9, 0.9, loss))
+        writer.writerow(choosing._COLUMNS)
+        for seeds in (choosing.SEEDS, choosing.SEEDS + choosing.MORE_SEEDS):
+            for seed, loss in zip(seeds, losses, strict=False):
+                of_all = " ".join(map(str, seeds))
+                writer.writerow(
+                    ("2 2 2 2", choosing.digest(recipe, digits.quantizer), 30, of_all, seed, 0.9, 0.9, loss)
+                )
     validated = choosing.Validated(digits, recipe, path, tmp_path)
     assert validated.decisive((2, 2, 2, 2)) == pytest.approx(expected)
     assert validated.loss((2, 2, 2, 2)) == pytest.approx(np.mean(losses[:2]))
@@ -185,7 +191,7 @@ class Additive:
 
 
 def test_a_refined_search_finds_what_loses_little_after_a_third_of_the_final_retraining() -> None:
-    row = Row("digits", "lsq", tuple(range(1, 9)), 2.0, refined=30)
+    row = Row("digits", "lsq", tuple(range(1, 9)), 2.0, refining_budget=30)
     # What was retrained in full loses 0.1 points less at last: 0.2 are allowed there, so 0.3 here.
     uniform = [(bits,) * 4 for bits in (3, 4, 5)]
     steps = [walking.Step(Found(bits, 0.99), Additive().loss(bits) - 0.1) for bits in uniform]
@@ -193,7 +199,7 @@ def test_a_refined_search_finds_what_loses_little_after_a_third_of_the_final_ret
     found, least = refining.refine(row, steps, screened)
     assert least == pytest.approx(1.0 - 0.003, abs=1e-4)
     assert screened.asked == {each.bitwidths for each in found} >= set(uniform)
-    assert len(found) <= row.refined + len(steps)
+    assert len(found) == row.refining_budget + len(steps)
     again, _ = refining.refine(row, steps, Additive())
     assert again == found
     fewest = min(sum(bits) for bits in itertools.product(row.bitwidths, repeat=4) if Additive().loss(bits) <= 0.3)
@@ -274,6 +280,7 @@ def test_a_row_is_made_once_its_choice_is_committed(
     assert {row["bitwidths"] for row in screened} == {"3 3 3 3", "2 3 3 4"}  # a single one of its bits is not
     assert {row["seed"] for row in screened} == {"100"}
     assert {row["seed"] for row in validated} in ({"100", "101"}, {"100", "101", "102", "103"})
+    assert {row["seeds"] for row in validated} <= {"100 101", "100 101 102 103"}
 
     commit(repository)
     command.main(arguments)
@@ -283,7 +290,7 @@ def test_a_row_is_made_once_its_choice_is_committed(
     assert row["loss"] == pytest.approx(np.mean(row["losses"]))
     of_both = np.var(row["accuracies"], ddof=1) + np.var(row["control_accuracies"], ddof=1)
     assert row["loss_std"] == pytest.approx(100 * of_both**0.5)
-    assert row["distinct_evaluations"] == len(found)  # both searches found the same
+    assert (row["distinct_evaluations"], row["screened"]) == (len(found), 2)  # both searches found the same
     assert row["command"].endswith(f"--only {digits.name}")
     page = (results / "report.md").read_text()
     assert f"{row['loss']:.2f}" in page
@@ -304,6 +311,32 @@ def test_a_row_is_made_once_its_choice_is_committed(
     command.main(arguments)
     assert (results / digits.name / "result.json").read_bytes() == before
     assert not read  # what is finished is not made again
+
+
+def test_a_row_may_search_by_the_final_loss(
+    digits: Row, repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(digits, refining_budget=3)
+    monkeypatch.setitem(ROWS, row.name, row)
+    results = repository / "reproduction"
+    searched(results / row.name / "search", [Found((3, 3, 3, 3), 1.0), Found((2, 3, 3, 3), 0.99)], 0.99)
+    arguments = ["--only", row.name, "--output", str(results)]
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    screened = list(csv.DictReader((results / row.name / "screened.csv").open()))
+    validated = {each["bitwidths"] for each in csv.DictReader((results / row.name / "validated.csv").open())}
+    of_both = {each["bitwidths"] for each in screened if each["seeds"] == "100 101"}
+    assert len(of_both) <= 3 + 2 and len(of_both | validated) > 2
+    chosen = results / row.name / "chosen.json"
+    content = json.loads(chosen.read_text())
+    assert set(content["constraints"]) == {"first", "refined"}
+    chosen.unlink()
+    monkeypatch.setattr(choosing, "finalize", lambda *_, **__: pytest.fail("it is known"))
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert json.loads(chosen.read_text()) == content
+    assert "after a third of the final retraining" in (results / "report.md").read_text()
+    capsys.readouterr()
 
 
 def test_what_was_chosen_elsewhere_is_not_chosen_again(
@@ -330,26 +363,48 @@ def test_without_names_what_is_chosen_elsewhere_is_made(
     assert line.startswith(f"{digits.name}: ")
 
 
-def test_only_what_is_unknown_is_measured(digits: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, asked = FinalRecipe(), []
-    validated = choosing.Validated(digits, recipe, tmp_path / "validated.csv", tmp_path)
+def test_a_loss_does_not_depend_on_what_was_asked_before(
+    digits: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control is chosen over the seeds of a question: at the first rate the first seed's is the better one."""
+    controls = {100: (0.95, 0.93), 101: (0.90, 0.93), 102: (0.90, 0.93), 103: (0.90, 0.93)}
+    asked = []
 
-    def measure(bitwidths: tuple[int, ...], seeds: tuple[int, ...]) -> None:
+    def finalized(task: Task, bitwidths: tuple[int, ...], **arguments: Any) -> Any:
+        seeds = arguments["seeds"]
         asked.append(seeds)
-        rows = [
-            ("2 2 2 2", choosing.digest(recipe, digits.quantizer), 30, seed, 0.9, 0.9, 0.25)
-            for seed in (seed for of in asked for seed in of)
-        ]
-        with (tmp_path / "validated.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                ("bitwidths", "recipe", "epochs", "seed", "validation_accuracy", "control_accuracy", "loss")
-            )
-            writer.writerows(rows)
+        best = max(range(2), key=lambda rate: sum(controls[seed][rate] for seed in seeds))
+        return SimpleNamespace(
+            bitwidths=bitwidths, seeds=seeds, validation_accuracies=(0.92,) * len(seeds),
+            control_validation_accuracies=tuple(controls[seed][best] for seed in seeds),
+        )  # fmt: skip
 
-    monkeypatch.setattr(validated, "_measure", measure)
-    assert validated.loss((2, 2, 2, 2), (100,)) == validated.decisive((2, 2, 2, 2)) == 0.25
-    assert asked == [(100,), (101,), (102, 103)]
+    monkeypatch.setattr(choosing, "finalize", finalized)
+    questions = [(100,), (100, 101), (100, 101, 102, 103)]
+    found = {}
+    for order in itertools.permutations(questions):
+        validated = choosing.Validated(digits, FinalRecipe(), tmp_path / f"{order}.csv", tmp_path)
+        for seeds in order * 2:
+            loss = validated.loss((2, 2, 2, 2), seeds)
+            assert found.setdefault(seeds, loss) == loss
+    assert found == {
+        questions[0]: pytest.approx(3.0),
+        questions[1]: pytest.approx(1.0),
+        questions[2]: pytest.approx(1.0),
+    }
+    assert len(asked) == 6 * 3  # nothing is measured twice
+    assert choosing.measured(tmp_path / f"{tuple(questions)}.csv", FinalRecipe(), "lsq") == [(2, 2, 2, 2)]
+
+
+def test_rows_against_one_control_for_all_seeds_do_not_count(digits: Row, tmp_path: Path) -> None:
+    recipe, path = FinalRecipe(), tmp_path / "validated.csv"
+    digest = choosing.digest(recipe, digits.quantizer)
+    before = (
+        f"bitwidths,recipe,epochs,seed,validation_accuracy,control_accuracy,loss\n2 2 2 2,{digest},30,100,0.9,0.9,0\n"
+    )
+    path.write_text(before)
+    assert not choosing.Validated(digits, recipe, path, tmp_path).rows((2, 2, 2, 2), (100,))
+    assert not choosing.measured(path, recipe, digits.quantizer)
 
 
 def test_a_result_of_another_version_of_the_quantizer_is_refused(tmp_path: Path) -> None:

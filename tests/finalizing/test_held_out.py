@@ -74,6 +74,17 @@ def test_other_test_data_are_another_reading_and_the_first_one_stays(
     }
 
 
+def test_a_network_that_stands_for_several_seeds_is_measured_once(tmp_path: Path) -> None:
+    network = Right()
+    same = networks([network]) * 3
+    once, elsewhere = Right(), tmp_path / "once"
+    elsewhere.mkdir()
+    read_test(data(7, "first"), small_task(), networks([once]), FinalFolder(elsewhere))
+    assert read_test(data(7, "first"), small_task(), same, FinalFolder(tmp_path)) == [0.7] * 3
+    assert network.calls == once.calls
+    assert listed(tmp_path) == [("Data first", "hash 0")]
+
+
 def test_after_a_kill_nothing_is_measured_twice(
     read: Callable[..., list[float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
