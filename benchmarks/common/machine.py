@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from releq_env.devices import cores, resolve_precision
+from releq_env.finalizing.progress import counted
 
 ROOT = Path(__file__).parents[2]
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -35,7 +36,7 @@ def listed(machines: Iterable[Mapping[str, Any]]) -> list[str]:
     revisions: dict[str, list[str]] = {}
     for each in machines:
         versions = ", ".join(f"{name} {found}" for name, found in each["versions"].items())
-        line = f"- {each['cores']} cores of {each['processor']}, Python {each['python']}, {versions}"
+        line = f"- {counted(each['cores'], 'core')} of {each['processor']}, Python {each['python']}, {versions}"
         revisions.setdefault(line, []).append(str(each["revision"]))
     return [f"{line}; revision {', '.join(found)}" for line, found in revisions.items()]
 

@@ -25,7 +25,8 @@ final retraining with our quantizer.
 - *Packed file*: bytes of our file of the retrained network. *As ONNX*: of our ONNX file of the same.
 - *Own file*: bytes of what the tool itself writes. {files}.
 - *Accuracy*: on test data, read once at the end; mean and standard deviation over the seeds. *Loss*: against the
-  control, the better of the full-precision network and the same retrained likewise; with a 95 % interval.
+  control, the better of the full-precision network and the same retrained likewise with the same seeds; with a 95 %
+  interval (Welch's).
 - *Seconds*: of choosing; importing the tool does not count.
 - *Ours beside it*: our answer to the same budget: its packed file, and its accuracy less the other one's in points,
   with a 95 % interval (Welch's, over the seeds). Within {equal} points, accuracies are called equal."""

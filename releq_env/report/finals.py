@@ -26,6 +26,8 @@ def read_finals(folder: Path) -> tuple[Final, ...]:
 def _final(value: Mapping[str, Any]) -> Final:
     seeds = tuple(checks.whole(seed, "a seed") for seed in checks.sequence(value["seeds"], "seeds"))
     accuracies = checks.sequence(value["accuracies"], "accuracies", len(seeds))
+    # Results were made until November 2026 against one control for all seeds.
+    of_controls = checks.sequence(value.get("control_accuracies", [value["control_accuracy"]]), "control_accuracies")
     interval = value["loss_interval"]
     # One a layer, of any bits that a quantizer has: the search may have decided groups, among other choices.
     layers = checks.sequence(value["layers"], "layers")
@@ -38,7 +40,7 @@ def _final(value: Mapping[str, Any]) -> Final:
         seeds=seeds,
         accuracies=tuple(checks.number(each, "an accuracy", 0.0, 1.0) for each in accuracies),
         control=checks.text(value["control"], "control"),
-        control_accuracy=checks.number(value["control_accuracy"], "control_accuracy", 0.0, 1.0),
+        control_accuracies=tuple(checks.number(each, "a control's accuracy", 0.0, 1.0) for each in of_controls),
         loss=checks.number(value["loss"], "loss", -100.0, 100.0),
         interval=None
         if interval is None

@@ -111,7 +111,7 @@ class Final:
         seeds: Of the retrainings.
         accuracies: One a seed, in [0, 1].
         control: Which full-precision networks it is compared with.
-        control_accuracy: Their mean accuracy, in [0, 1].
+        control_accuracies: Theirs, in [0, 1], one a seed; or of one for all seeds.
         loss: Mean of control minus quantized, in percentage points.
         interval: That holds the loss with a confidence of 95 %; `None` for one seed.
         file_bytes: Of the packed file of the whole network.
@@ -123,7 +123,7 @@ class Final:
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     control: str
-    control_accuracy: float
+    control_accuracies: tuple[float, ...]
     loss: float
     interval: tuple[float, ...] | None
     file_bytes: int

@@ -202,6 +202,7 @@ def test_final_retraining_is_reported(copied: Path) -> None:
         "seeds": [0, 1],
         "accuracies": [0.97, 0.972],
         "control": "retrained",
+        "control_accuracies": [0.97, 0.98],
         "control_accuracy": 0.975,
         "loss": 0.4,
         "loss_interval": [-0.87, 1.67],
@@ -214,7 +215,13 @@ def test_final_retraining_is_reported(copied: Path) -> None:
     write_report(copied)
     (row,) = Page.read(copied / "report.html").rows["finals"][1:]
     assert row[0] == "2 1 3 2 8"
+    assert row[2] == "97.00 %, 98.00 % retrained"
     assert row[3:] == ["97.00 %, 97.20 %", "0.40", "-0.87 to 1.67", "10,000", "15.2×"]  # noqa: RUF001
+    del found["control_accuracies"]  # of an earlier version
+    result.write_text(json.dumps(found))
+    write_report(copied)
+    (row,) = Page.read(copied / "report.html").rows["finals"][1:]
+    assert row[2] == "97.50 % retrained, one for all seeds"
     for wrong in ({"accuracies": [0.97]}, {"bitwidths": [2, 1, 3, 2]}, {"bitwidths": [2, 1, 3, 2, 33]}):
         result.write_text(json.dumps(found | wrong))
         with pytest.raises(ReLeQError, match="result.json cannot be reported"):
