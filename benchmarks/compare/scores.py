@@ -1,5 +1,6 @@
 """From the rows of a comparison to arrays of normalised scores."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.compare import curves
 from benchmarks.compare.facts import Facts
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import Row
+from benchmarks.compare.statistics import interquartile_mean
 from benchmarks.compare.suite import MAIN
 
 Floats = NDArray[np.float64]
@@ -27,6 +29,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "bounds": ("random", "exhaustive"),
 }  # fmt: skip
 """Which agents belong together in pictures and tables."""
+
+
+def _number(value: float | str) -> float:
+    """Return a number of a row; NaN where the row says nothing."""
+    return math.nan if value == "" else float(value)
 
 
 def family(algo: str) -> str:
@@ -62,7 +69,7 @@ class Scores:
         labels = sorted({algo for env, algo, _ in self._rows if env in self.envs})
         complete = [algo for algo in labels if self.seeds(algo)]
         self.left_out = [algo for algo in labels if algo not in complete]
-        self.algos = sorted(complete, key=lambda algo: -float(np.mean(self.column(algo, "auc"))))
+        self.algos = sorted(complete, key=lambda algo: -float(interquartile_mean(self.column(algo, "auc"))))
 
     @classmethod
     def read(cls, output: Path) -> "Scores | None":
@@ -113,7 +120,7 @@ class Scores:
 
     def raw(self, algo: str, name: str) -> Floats:
         """Return a column of `runs.csv`, shape `(seeds, problems)`; NaN where it is empty."""
-        return self._stacked(algo, lambda row: float(getattr(row, name) or "nan"))
+        return self._stacked(algo, lambda row: _number(getattr(row, name)))
 
     def at(self, algo: str, numbers: Sequence[int]) -> Floats:
         """Return the normalised best reward at numbers of evaluations, shape `(seeds, problems, numbers)`."""
@@ -133,7 +140,7 @@ class Scores:
             return max(facts.optimum_reward - row.recommended_reward, 0.0) / facts.scale
 
         def unseen(row: Row) -> float:
-            return float(row.unseen_regret or "nan") / self._results.of(row).scale
+            return _number(row.unseen_regret) / self._results.of(row).scale
 
         return self._stacked(algo, searched), self._stacked(algo, unseen)
 

@@ -9,12 +9,14 @@ import time
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.compare import lottery, pictures, pool, schedule, sections, suite
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.report import main as report
 from benchmarks.compare.results import COLUMNS, Results
+from benchmarks.compare.scores import Scores
 from releq_env.errors import ReLeQError
 from releq_env.tables import AccuracyTable
 from tests.benchmarks.compared import small_table
@@ -289,6 +291,15 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     report(["--results", str(folder)])
     assert (folder / "comparison/README.md").read_text() == page
     assert compared.read_bytes() == csv_before
+
+
+def test_a_run_that_took_no_time_is_not_unknown(compared):
+    results = Results(compared)
+    key, row = next(iter(results.rows.items()))
+    results.rows[key] = row._replace(own_seconds=0.0, unseen_passing="")
+    scores = Scores(results, [row.env])
+    assert not np.isnan(scores.raw(row.algo, "own_seconds")).any()
+    assert np.isnan(scores.raw(row.algo, "unseen_passing")).any()
 
 
 def test_the_report_says_what_is_not_measured_of_the_suite(compared, tables, monkeypatch):
