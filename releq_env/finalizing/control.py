@@ -1,8 +1,8 @@
 """The control: the full-precision networks that quantized ones are compared with, seed by seed.
 
 They are the better, by mean validation accuracy over the seeds, of the pre-trained network and of that network
-retrained by the same recipe with the same seeds, at the best of the recipe's `control_rates`. One retrained network
-alone would be lucky or not, and of several rates the luckiest one would be taken. They do not depend on quantizer or
+retrained by the same recipe with the same seeds, at the best of the recipe's `control_rates`. A single network a rate
+would choose the rate by luck, and its own noise would be in no interval. They do not depend on quantizer or
 assignment, so a task has them once; they are kept on disk.
 """
 
