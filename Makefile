@@ -40,7 +40,7 @@ bench: $(READY) ## how fast evaluating is, beside what it is compared with (RELE
 verify-tables: $(READY) ## measure random entries of the shipped accuracy tables again (RELEQ_DATA)
 	$(BIN)/python -m benchmarks.tables.verify
 
-reproduce: $(READY) ## retrain and test what was chosen for the paper's networks (RELEQ_DATA); half an hour of one core and more
+reproduce: $(READY) ## retrain and test what was chosen for the paper's networks (RELEQ_DATA); two hours of one core and more
 	$(BIN)/python -m benchmarks.reproduce --chosen benchmarks/results/reproduction --output runs/reproduction
 
 weights: $(READY) ## remake the shipped pre-trained weights

@@ -113,7 +113,10 @@ _FRONTS = (
 def _tables(main: Scores, scores: Scores, out: Path) -> list[str]:
     parts = ["## Distinct evaluations until the optimum of each table"]
     parts += ["With each table's own constraint: median / worst (found in so many seeds)."]
-    parts += [sections.until_optimum(scores)]
+    parts += [
+        sections.until_optimum(scores),
+        "\n".join(["Made on, on which seconds depend:", "", *machine.listed(scores.machines)]),
+    ]
     return parts + ([sections.gp_goal(scores)] if "gp" in scores.algos else [])
 
 

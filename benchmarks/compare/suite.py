@@ -1,7 +1,7 @@
 """The problems that agents are compared on, by name. Frozen before the runs; `--check` says what each is like.
 
 A name is `table/variant`. None of the main ones has the smallest assignment for its optimum; those that have, and
-Digits, on which hyperparameters are tuned, stand apart and are not averaged in.
+Digits, on which hyperparameters may be tuned, stand apart and are not averaged in.
 """
 
 import functools
@@ -71,7 +71,7 @@ APART: tuple[Entry, ...] = (
     _named("mnist-wrpn/default"),
     _named("digits/default"),
 )
-"""Shown by themselves: trivial ones, and what hyperparameters are tuned on."""
+"""Shown by themselves: trivial ones, and what hyperparameters may be tuned on."""
 
 PAPER: tuple[Entry, ...] = (_named("mnist-wrpn/paper"), _named("cifar10-wrpn/paper"))
 """The two tables with the paper's quantizer, for its ablations; rewards are the ablations'."""

@@ -114,15 +114,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
 
 
-def measured(path: Path, recipe: FinalRecipe, quantizer: str) -> list[Assignment]:
+def measured(path: Path, of_recipe: str) -> list[Assignment]:
     """Return the assignments that a file of `Validated` has against controls of their own seeds.
 
     Args:
         path: The file.
-        recipe: Of the retraining.
-        quantizer: Of the retraining.
+        of_recipe: Digest of the retraining.
     """
-    of_recipe = digest(recipe, quantizer)
     found = [row["bitwidths"] for row in read_rows(path) if row["recipe"] == of_recipe and row.get("seeds")]
     return [tuple(map(int, bitwidths.split())) for bitwidths in dict.fromkeys(found)]
 
@@ -182,6 +180,8 @@ def described(row: Row, step: Step, recipe: FinalRecipe, least: Mapping[str, flo
         "controls": "one a seed",
         "constraints": dict(least),
         "recipe": json.loads(json.dumps(asdict(recipe))),
+        "validated": digest(recipe, row.quantizer),
+        "screened": digest(screening(recipe), row.quantizer),
     }
 
 

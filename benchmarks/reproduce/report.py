@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common.recording import write
 from benchmarks.reproduce import pictures
-from benchmarks.reproduce.choosing import measured, read_rows, screening
+from benchmarks.reproduce.choosing import measured, read_rows
 from benchmarks.reproduce.rows import ROWS, Row
 from benchmarks.reproduce.searching import SEED
 from benchmarks.reproduce.walking import LIMIT, MARGIN
@@ -16,7 +16,6 @@ from releq_env.files import replace_file
 from releq_env.quantization import QUANTIZERS
 from releq_env.report.markdown import table
 from releq_env.tables import AccuracyTable
-from releq_env.tasks.final import FinalRecipe
 
 PAPER_ASSIGNMENTS = {"mnist": (2, 2, 3, 2), "cifar10": (5, 5, 5, 5, 5)}
 """As we read the paper."""
@@ -61,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _with_search(row: Row, result: Mapping[str, Any], chosen: Path) -> dict[str, Any]:
     folder = chosen / row.name
     paid = len({each["bitwidths"] for run in _runs(folder) for each in read_rows(run / "evaluations.csv")})
-    screened = measured(folder / "screened.csv", screening(FinalRecipe(**result["recipe"])), row.quantizer)
+    screened = measured(folder / "screened.csv", _read(folder / "chosen.json").get("screened", ""))
     found = {"searched_by": row.algorithm, "search_seed": SEED, "distinct_evaluations": paid}
     return {"row": row.name, **result, **found, "screened": len(screened)}
 
@@ -125,7 +124,7 @@ def _choices(chosen: Path) -> list[str]:
             + ("" if "controls" in content else " (one control)"),
             " ".join(map(str, content["seeds"])) + (f" ({_listed(content)})" if content.get("more_seeds") else ""),
             _constraints(content["constraints"]),
-            f"[{_retrained(chosen / name / 'validated.csv', content, name)}]({name}/validated.csv)",
+            f"[{_retrained(chosen / name / 'validated.csv', content)}]({name}/validated.csv)",
         ]
         for name, content in found.items()
     ]
@@ -137,11 +136,11 @@ def _constraints(constraints: Mapping[str, float]) -> str:
     return ", ".join(dict.fromkeys(f"{least:g}{after.get(which, '')}" for which, least in constraints.items()))
 
 
-def _retrained(path: Path, chosen: Mapping[str, Any], name: str) -> int:
+def _retrained(path: Path, chosen: Mapping[str, Any]) -> int:
     """Return how many assignments were retrained in full by the recipe of a choice; by any where it is an early one."""
-    if "controls" not in chosen:
+    if "validated" not in chosen:
         return len({row["bitwidths"] for row in read_rows(path)})
-    return len(measured(path, FinalRecipe(**chosen["recipe"]), ROWS[name].quantizer))
+    return len(measured(path, chosen["validated"]))
 
 
 def _listed(chosen: Mapping[str, Any]) -> str:

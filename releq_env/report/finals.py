@@ -26,8 +26,10 @@ def read_finals(folder: Path) -> tuple[Final, ...]:
 def _final(value: Mapping[str, Any]) -> Final:
     seeds = tuple(checks.whole(seed, "a seed") for seed in checks.sequence(value["seeds"], "seeds"))
     accuracies = checks.sequence(value["accuracies"], "accuracies", len(seeds))
-    # Results were made until November 2026 against one control for all seeds.
-    of_controls = checks.sequence(value.get("control_accuracies", [value["control_accuracy"]]), "control_accuracies")
+    if "control_accuracies" in value:
+        of_controls = checks.sequence(value["control_accuracies"], "control_accuracies", len(seeds))
+    else:  # results were made until November 2026 against one control for all seeds
+        of_controls = [value["control_accuracy"]]
     interval = value["loss_interval"]
     # One a layer, of any bits that a quantizer has: the search may have decided groups, among other choices.
     layers = checks.sequence(value["layers"], "layers")

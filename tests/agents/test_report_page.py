@@ -222,7 +222,8 @@ def test_final_retraining_is_reported(copied: Path) -> None:
     write_report(copied)
     (row,) = Page.read(copied / "report.html").rows["finals"][1:]
     assert row[2] == "97.50 % retrained, one for all seeds"
-    for wrong in ({"accuracies": [0.97]}, {"bitwidths": [2, 1, 3, 2]}, {"bitwidths": [2, 1, 3, 2, 33]}):
+    wrongs: list[dict[str, list[float]]] = [{"accuracies": [0.97]}, {"control_accuracies": [0.9]}]
+    for wrong in (*wrongs, {"bitwidths": [2, 1, 3, 2]}, {"bitwidths": [2, 1, 3, 2, 33]}):
         result.write_text(json.dumps(found | wrong))
         with pytest.raises(ReLeQError, match="result.json cannot be reported"):
             write_report(copied)

@@ -326,7 +326,8 @@ def test_a_row_may_search_by_the_final_loss(
     screened = list(csv.DictReader((results / row.name / "screened.csv").open()))
     validated = {each["bitwidths"] for each in csv.DictReader((results / row.name / "validated.csv").open())}
     of_both = {each["bitwidths"] for each in screened if each["seeds"] == "100 101"}
-    assert len(of_both) <= 3 + 2 and len(of_both | validated) > 2
+    assert 3 + 1 <= len(of_both) <= 3 + 2  # and the one or two of the first walk, which calibrate the constraint
+    assert validated <= of_both
     chosen = results / row.name / "chosen.json"
     content = json.loads(chosen.read_text())
     assert set(content["constraints"]) == {"first", "refined"}
@@ -393,7 +394,8 @@ def test_a_loss_does_not_depend_on_what_was_asked_before(
         questions[2]: pytest.approx(1.0),
     }
     assert len(asked) == 6 * 3  # nothing is measured twice
-    assert choosing.measured(tmp_path / f"{tuple(questions)}.csv", FinalRecipe(), "lsq") == [(2, 2, 2, 2)]
+    digest = choosing.digest(FinalRecipe(), "lsq")
+    assert choosing.measured(tmp_path / f"{tuple(questions)}.csv", digest) == [(2, 2, 2, 2)]
 
 
 def test_rows_against_one_control_for_all_seeds_do_not_count(digits: Row, tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ def test_rows_against_one_control_for_all_seeds_do_not_count(digits: Row, tmp_pa
     )
     path.write_text(before)
     assert not choosing.Validated(digits, recipe, path, tmp_path).rows((2, 2, 2, 2), (100,))
-    assert not choosing.measured(path, recipe, digits.quantizer)
+    assert not choosing.measured(path, digest)
 
 
 def test_a_result_of_another_version_of_the_quantizer_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 import releq_env
 from releq_env import AccuracyTable, FinalRecipe, Problem, ReLeQError, load_packed
 from releq_env.export import container, read_about
-from releq_env.finalizing import estimate, finalize, held_out, subject
+from releq_env.finalizing import control, estimate, finalize, held_out, subject
 from releq_env.finalizing import folder as folder_module
 from releq_env.finalizing.result import interval, interval_of_difference
 from releq_env.retraining import final as final_module
@@ -223,6 +223,19 @@ def test_a_network_that_is_worse_is_retrained_into_its_own_control(run: Callable
     assert len(set(known["sha256"])) == len(networks)
     rows = list(csv.DictReader((tmp_path / "final" / "test_reads.csv").open()))
     assert [row["seed"] for row in rows if row["role"] == "control"] == ["0", "1"]
+
+
+def test_a_control_that_has_vanished_is_not_taken_for_one_that_diverged(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control.ControlRuns, "pieces", lambda *_: [])  # all seemed to be finished
+    with pytest.raises(ReLeQError, match="rate-0.001-seed-0 in .* has vanished or is damaged; start again"):
+        run()
+
+
+def test_controls_are_shown_by_seed(run: Callable[..., Any]) -> None:
+    result = replace(run(), control="retrained at 0.001", control_accuracies=(0.75, 0.5))
+    assert "full precision     75.00% (seed 0), 50.00% (seed 1); retrained at 0.001\n" in str(result)
 
 
 def test_the_control_is_best_in_the_mean_over_seeds(run: Callable[..., Any], tmp_path: Path) -> None:
