@@ -105,7 +105,7 @@ class Job:
         with Progress(self._subject.label, progress) as bar:
             pieces = self._pieces(bar)
             if pieces:
-                self._final.ask_teacher(bar.over_ways)
+                self._final.teacher.ask(bar.over_ways)
             more = self._processes(pieces, most) - 1
             with helped(more, _share, self._engine.shared_data, self._sent, bar, workers is not None) as helpers:
                 bar.expect(sum(piece.epochs for piece in pieces), 1 + helpers)
@@ -146,7 +146,7 @@ class Job:
         whole = self._final.seconds_an_epoch(None) if controls else 0.0
         epochs = sum(piece.epochs for piece in pieces)
         seconds = sum(piece.epochs * (quantized if piece.folder is self._folder else whole) for piece in pieces)
-        seconds += self._final.seconds_to_ask() if epochs else 0.0
+        seconds += self._final.teacher.seconds_to_ask() if epochs else 0.0
         label = f"{self._subject.label}, {counted(len(seeds), 'seed')} and {counted(controls, 'control')}"
         processes = self._processes(pieces, most)
         return expected(label, seconds / epochs if epochs else quantized, epochs, processes)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from releq_env.arithmetic import pinned_arithmetic, seeded
 from releq_env.devices import instruction_set, resolve_device, resolve_precision
@@ -326,6 +327,13 @@ class ShortRetraining:
         with self.autocast():
             outputs: Tensor = network(inputs)
         return outputs.float()
+
+    @torch.no_grad()
+    def all_outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Return what a network makes of many inputs, shape `(N, ...)`, in pieces; the weights are quantized once."""
+        with parametrize.cached():
+            pieces = inputs.split(INFERENCE_BATCH)
+            return torch.cat([self.outputs(network, channels_last(piece)) for piece in pieces])
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks are run.

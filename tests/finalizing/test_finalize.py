@@ -25,9 +25,9 @@ from releq_env.export import container, read_about
 from releq_env.finalizing import control, estimate, finalize, held_out, subject
 from releq_env.finalizing import folder as folder_module
 from releq_env.finalizing.result import interval, interval_of_difference
-from releq_env.retraining import final as final_module
-from releq_env.retraining import final_checkpoint
 from releq_env.retraining.final import FinalRetraining
+from releq_env.retraining.final import checkpoint as final_checkpoint
+from releq_env.retraining.final import identity as final_identity
 from releq_env.tasks import TASKS, PretrainingRecipe, Task, load_pretrained
 from tests.finalizing.small import BITS, RECIPE, Trainings, counted, plain_accuracy, small_task
 from tests.tasks.own_networks import Viewed
@@ -559,7 +559,7 @@ def test_results_of_another_metric_are_not_taken_up(
     assert run(small_task(metric=half)) == first  # goes on in the same process
     with pytest.raises(ReLeQError, match="begun with another task; give another folder, and cache_key= that stands"):
         run(small_task(metric=quarter))
-    monkeypatch.setattr(final_module, "_MARKS", [])  # as in another process
+    monkeypatch.setattr(final_identity, "_MARKS", [])  # as in another process
     with pytest.raises(ReLeQError, match="cache_key="):
         run(small_task(metric=half))
     assert run(small_task(metric=half, cache_key="half"), folder=tmp_path / "keyed").control_accuracy == 0.5

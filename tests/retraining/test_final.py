@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from releq_env.errors import ReLeQError
 from releq_env.export import load_packed, save_packed
 from releq_env.quantization import QUANTIZERS, quantizable_layers
-from releq_env.retraining import final as final_module
 from releq_env.retraining.data import channels_last
 from releq_env.retraining.final import DivergedError, FinalRetraining
-from releq_env.retraining.final_run import Run
+from releq_env.retraining.final import identity as final_identity
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tasks import Pretrained, RetrainingRecipe, Task, load_pretrained
 from releq_env.tasks.final import FINAL_RECIPES, FinalRecipe, final_recipe
@@ -202,7 +201,7 @@ def test_every_quantizer_can_be_trained_and_packed(pretrained: Pretrained, tmp_p
 def test_the_network_that_is_kept_computes_what_the_trained_one_does(tmp_path: Path) -> None:
     """One is folded and fused, the other is as the task makes it."""
     final = normalised(FinalRecipe(epochs=2, batch_size=16))
-    run = Run(final, (3, 3, 3), 1e-2, 0, None)
+    run = final.run((3, 3, 3), 1e-2, 0)
     before = state(run._plain)
     run.epoch(0)
     run._network.eval()
@@ -281,11 +280,11 @@ def test_a_task_without_soft_loss_is_trained_on_its_loss_alone(tmp_path: Path) -
 def test_the_cosine_and_the_changing_share(pretrained: Pretrained) -> None:
     recipe = FinalRecipe(epochs=2, batch_size=400, distillation=1.0, distillation_end=0.0)
     final = digits(pretrained, recipe)
-    run = Run(final, (2, 2, 2, 2), 1e-2, 0, None)
-    inputs, targets, teacher = next(run._batches(0, final.teacher_outputs))
+    run = final.run((2, 2, 2, 2), 1e-2, 0)
+    inputs, targets, teacher = next(run._batches(0, final.teacher.kept))
     outputs = final.engine.outputs(run._network, inputs)
-    assert final.soft_loss is not None and teacher is not None
-    hard, soft = F.cross_entropy(outputs, targets), final.soft_loss(outputs, teacher)
+    assert final.teacher.soft_loss is not None and teacher is not None
+    hard, soft = F.cross_entropy(outputs, targets), final.teacher.soft_loss(outputs, teacher)
     for progress in (0.0, 0.25, 1.0):
         mixed = run._loss(outputs, targets, teacher, progress)
         torch.testing.assert_close(mixed, progress * hard + (1.0 - progress) * soft)
@@ -298,9 +297,9 @@ def test_the_cosine_and_the_changing_share(pretrained: Pretrained) -> None:
 def test_inputs_that_are_augmented_are_shown_to_the_teacher_as_they_are(pretrained: Pretrained) -> None:
     for shift, epochs, once in ((0, 2, True), (1, 1, False), (1, 2, True)):
         final = digits(pretrained, dataclasses.replace(SHORT, shift=shift, epochs=epochs), precision="fp32")
-        assert (final.teacher_outputs is not None) == once  # 9 ways are more than five retrainings of an epoch
-        run = Run(final, (2, 2, 2, 2), 1e-3, 0, None)
-        inputs, _, teacher = next(run._batches(0, final.teacher_outputs))
+        assert (final.teacher.kept is not None) == once  # 9 ways are more than five retrainings of an epoch
+        run = final.run((2, 2, 2, 2), 1e-3, 0)
+        inputs, _, teacher = next(run._batches(0, final.teacher.kept))
         with torch.no_grad():
             torch.testing.assert_close(teacher, pretrained.network(inputs), rtol=1e-4, atol=1e-4)
 
@@ -317,7 +316,7 @@ AUGMENTED = FinalRecipe(epochs=5, batch_size=200, shift=1, warm_start=2)
 def test_what_the_teacher_returns_is_kept_under_all_that_it_depends_on(pretrained: Pretrained, own_cache: Path) -> None:
     def kept(recipe: FinalRecipe = AUGMENTED, **arguments: Any) -> set[str]:
         before = set(own_cache.glob("*.safetensors"))
-        digits(pretrained, recipe, **arguments).ask_teacher(iter)
+        digits(pretrained, recipe, **arguments).teacher.ask(iter)
         return {path.name for path in set(own_cache.glob("*.safetensors")) - before}
 
     class Scaled(nn.Module):
@@ -358,15 +357,15 @@ def test_a_stop_changes_nothing_where_the_teacher_is_asked_once(
 
 def test_how_long_asking_takes_is_estimated_until_it_is_known(pretrained: Pretrained, own_cache: Path) -> None:
     final = digits(pretrained, AUGMENTED)
-    assert 0.0 < final.seconds_to_ask() < 60.0
-    final.ask_teacher(iter)
-    assert digits(pretrained, AUGMENTED).seconds_to_ask() == 0.0
-    assert digits(pretrained, dataclasses.replace(AUGMENTED, distillation=0.0)).seconds_to_ask() == 0.0
+    assert 0.0 < final.teacher.seconds_to_ask() < 60.0
+    final.teacher.ask(iter)
+    assert digits(pretrained, AUGMENTED).teacher.seconds_to_ask() == 0.0
+    assert digits(pretrained, dataclasses.replace(AUGMENTED, distillation=0.0)).teacher.seconds_to_ask() == 0.0
 
 
 def test_every_epoch_has_every_example_once_in_another_order(pretrained: Pretrained) -> None:
     final = digits(pretrained, dataclasses.replace(SHORT, batch_size=100, distillation=0.0), precision="fp32")
-    run = Run(final, (2, 2, 2, 2), 1e-3, 0, None)
+    run = final.run((2, 2, 2, 2), 1e-3, 0)
 
     def sums(epoch: int) -> list[float]:
         return [float(image.double().sum()) for inputs, _, _ in run._batches(epoch, None) for image in inputs]
@@ -400,7 +399,7 @@ def test_what_is_asked_names_the_kind_of_device_but_not_the_processor(
 ) -> None:
     final = digits(pretrained)
     before, place = final.asked((2,) * 4, 1e-3, 0), final.place
-    monkeypatch.setattr(final_module, "instruction_set", lambda device: "of another processor")
+    monkeypatch.setattr(final_identity, "instruction_set", lambda device: "of another processor")
     monkeypatch.setattr(torch, "__version__", "1.0")
     assert final.asked((2,) * 4, 1e-3, 0) == before
     assert final.place != place
@@ -490,5 +489,5 @@ def test_another_version_of_the_quantizer_is_asked_for_and_the_same_control(
 
 def test_raising_the_version_changes_what_is_asked(pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digits(pretrained).asked((2,) * 4, 1e-3, 0)
-    monkeypatch.setattr(final_module, "FINAL_VERSION", 99)
+    monkeypatch.setattr(final_identity, "FINAL_VERSION", 99)
     assert digits(pretrained).asked((2,) * 4, 1e-3, 0) != before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from releq_env.retraining.teacher import outputs_by_way
+from releq_env.retraining.final.outputs import outputs_by_way
 from releq_env.tasks.augmentation import Augmentation
 
 INPUTS = torch.randn(7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -35,7 +35,7 @@ def test_any_input_in_any_way_is_looked_up() -> None:
 
 def test_inputs_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = outputs_by_way(Counted(), INPUTS, AUGMENTATION)
-    monkeypatch.setattr("releq_env.retraining.teacher.INFERENCE_BATCH", 3)
+    monkeypatch.setattr("releq_env.retraining.final.outputs.INFERENCE_BATCH", 3)
     teacher = Counted()
     assert torch.equal(outputs_by_way(teacher, INPUTS, AUGMENTATION), whole)
     assert teacher.asked == 3 * 18

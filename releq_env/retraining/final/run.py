@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +14,31 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_env.errors import ReLeQError
-from releq_env.retraining import final_checkpoint
 from releq_env.retraining.adam import Adam
 from releq_env.retraining.batch_norm import recalibrate
 from releq_env.retraining.data import Data, channels_last
+from releq_env.retraining.final import checkpoint
+from releq_env.retraining.final.teacher import FinalTeacher
 from releq_env.retraining.rates import parameter_groups
+from releq_env.retraining.short import ShortRetraining
+from releq_env.tasks.final import FinalRecipe
 from releq_env.tasks.own_data import OwnData
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from releq_env.retraining.final import FinalRetraining
 
 _WARMING, _TIMED = 3, 20  # steps
 
 
 class Run:
     """One retraining under way.
+
+    Args:
+        engine: Gives data, device and precision.
+        recipe: How; its epochs are those of this retraining.
+        teacher: What is distilled.
+        networks: What is trained, and one of the same parameters that is neither fused nor folded.
+        bits: Bitwidths by layer name, empty for full precision.
+        rate: Learning rate that it starts with.
+        seed: Of order and augmentation.
+        asked: What tells it from others, JSON-able; kept with its state.
 
     Attributes:
         epochs: How many it has.
@@ -38,19 +47,20 @@ class Run:
 
     def __init__(
         self,
-        final: "FinalRetraining",
-        bitwidths: Sequence[int] | None,
+        engine: ShortRetraining,
+        recipe: FinalRecipe,
+        teacher: FinalTeacher,
+        networks: tuple[nn.Module, nn.Module],
+        bits: Mapping[str, int],
         rate: float,
         seed: int,
-        start: nn.Module | None,
+        asked: Mapping[str, Any],
     ) -> None:
-        self._final, self._engine, self._recipe = final, final.engine, final.recipe
-        self._asked = final.asked(bitwidths, rate, seed)
-        self.epochs = final.proper_epochs(bitwidths)
-        self._seed = seed
-        self._data: Data = final.engine.load()
-        self._network, self._plain = final.prepared(bitwidths, start)
-        bits = {} if bitwidths is None else dict(zip(final._names, map(int, bitwidths), strict=True))
+        self._engine, self._recipe, self._teacher = engine, recipe, teacher
+        self._asked, self._seed = asked, seed
+        self.epochs = recipe.epochs
+        self._data: Data = engine.load()
+        self._network, self._plain = networks
         self._groups(bits, rate)
         self._named = {
             name: parameter
@@ -69,7 +79,7 @@ class Run:
         self._live(True)
         losses = [
             self._step((epoch * steps + index) / total, resting, *batch)
-            for index, batch in enumerate(self._batches(epoch, self._final.teacher_outputs))
+            for index, batch in enumerate(self._batches(epoch, self._teacher.kept))
         ]
         self._live(False)
         return float(torch.stack(losses).mean())
@@ -77,7 +87,7 @@ class Run:
     def validation_accuracy(self) -> float:
         """Return the accuracy on validation, in [0, 1], in the precision of the retraining."""
         with self._averaged():
-            outputs = self._final.outputs(self._network, self._data.validation_inputs)
+            outputs = self._engine.all_outputs(self._network, self._data.validation_inputs)
         return self._engine.accuracy(outputs, self._data)
 
     def finished(self) -> nn.Module:
@@ -91,9 +101,9 @@ class Run:
 
     def seconds_an_epoch(self) -> float:
         """Return how long an epoch will take, from a few steps, which change the network."""
-        final, known = self._final, None
-        if final.kept_shape is not None:  # as fast as with all that the teacher returns, which may take minutes
-            known = final.outputs(final.teacher, self._data.inputs[:1]).expand(final.kept_shape)
+        teacher, known = self._teacher, None
+        if teacher.kept_shape is not None:  # as fast as with all that the teacher returns, which may take minutes
+            known = teacher.outputs(self._data.inputs[:1]).expand(teacher.kept_shape)
         batches = self._batches(0, known)
         self._live(True)
         timed = 0
@@ -108,19 +118,19 @@ class Run:
         self.validation_accuracy()
         return training + time.perf_counter() - begun
 
-    def keep(self, path: "Path") -> None:
+    def keep(self, path: Path) -> None:
         """Write down where it stands."""
         tensors = {f"network.{name}": value for name, value in self._plain.state_dict().items()}
         for name, parameter in self._named.items():
             for kind, value in self._optimizer.state[parameter].items():
                 tensors[f"optimizer.{kind}.{name}"] = value
         tensors |= {f"average.{name}": mean for name, mean in zip(self._named, self._average, strict=False)}
-        final_checkpoint.write(path, final_checkpoint.Checkpoint(self._asked, self.history, tensors))
+        checkpoint.write(path, checkpoint.Checkpoint(self._asked, self.history, tensors))
 
     @torch.no_grad()
-    def resume(self, path: "Path") -> None:
+    def resume(self, path: Path) -> None:
         """Go on where a file says, if it is of the same retraining."""
-        kept = final_checkpoint.read(path, self._asked)
+        kept = checkpoint.read(path, self._asked)
         if kept is None:
             return
         try:
@@ -166,20 +176,20 @@ class Run:
 
         Args:
             epoch: Which one.
-            known: See `FinalRetraining.teacher_outputs`; `None`: the teacher is asked.
+            known: See `FinalTeacher.kept`; `None`: the teacher is asked.
         """
-        device, final = self._engine.device, self._final
+        device, teacher = self._engine.device, self._teacher
         state = np.random.SeedSequence([self._seed, epoch]).generate_state(2, np.uint64) >> np.uint64(1)
         order = torch.randperm(len(self._data.targets), generator=torch.Generator().manual_seed(int(state[0])))
         generator = torch.Generator(device).manual_seed(int(state[1]))
         for batch in self._split(order.to(device)):
-            ways = final.augmentation.draw(len(batch), generator)
-            inputs = channels_last(final.augmentation.apply(self._data.inputs[batch], ways))
-            teacher = None
-            if final.soft_loss is not None:
+            ways = teacher.augmentation.draw(len(batch), generator)
+            inputs = channels_last(teacher.augmentation.apply(self._data.inputs[batch], ways))
+            taught = None
+            if teacher.soft_loss is not None:
                 with torch.no_grad():
-                    teacher = self._engine.outputs(final.teacher, inputs) if known is None else known[ways, batch]
-            yield inputs, self._data.targets[batch], teacher
+                    taught = self._engine.outputs(teacher.network, inputs) if known is None else known[ways, batch]
+            yield inputs, self._data.targets[batch], taught
 
     def _step(self, progress: float, resting: bool, inputs: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
         """Train on a batch; `progress` is the share of the retraining that lies behind, in [0, 1)."""
@@ -198,7 +208,7 @@ class Run:
     def _loss(self, outputs: Tensor, targets: Tensor, teacher: Tensor | None, progress: float) -> Tensor:
         first, last = self._recipe.distillation, self._recipe.distillation_end
         share = first if last is None else first + (last - first) * progress
-        soft, hard = self._final.soft_loss, self._engine.task.loss
+        soft, hard = self._teacher.soft_loss, self._engine.task.loss
         if soft is None or teacher is None or share == 0.0:
             return hard(outputs, targets)
         if share == 1.0:
