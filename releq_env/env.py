@@ -12,7 +12,8 @@ from releq_env.cost import CostTerms
 from releq_env.decision import Decision, check_rules
 from releq_env.errors import check_choice
 from releq_env.evaluation import Evaluation, Evaluator
-from releq_env.problem import Problem, make_problem
+from releq_env.making import make_problem
+from releq_env.problem import Problem
 from releq_env.render import render_ansi, render_rgb
 from releq_env.reward import exceeds
 

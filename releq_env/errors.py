@@ -1,7 +1,7 @@
 """What the package raises where there is a mistake in what was given."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -111,3 +111,18 @@ def check_number(
         fine, accepted = fine and 0.0 <= number < float("inf"), "a number from 0"
     if not fine:
         raise ReLeQError(f"{name}={short(value)} is not accepted; give {accepted}")
+
+
+def check_names(given: Iterable[str], accepted: Sequence[str], who: str) -> None:
+    """Raise `UnknownArgumentError` if an argument's name is another than those accepted.
+
+    Args:
+        given: Names of arguments.
+        accepted: Those that there are.
+        who: Got them.
+    """
+    unknown = sorted(set(given) - set(accepted))
+    if unknown:
+        raise UnknownArgumentError(
+            f"{who} got an unexpected keyword argument {unknown[0]!r}; accepted are: {', '.join(accepted)}"
+        )

@@ -4,19 +4,17 @@ import dataclasses
 import math
 import operator
 import os
-import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from releq_env.choices import Choices, check_choices
 from releq_env.cost import COSTS, CostTerms, cheapest_share, check_positive, cost_matrix, cost_model
-from releq_env.errors import ReLeQError, UnknownArgumentError, check_choice, check_fraction, check_whole, short
+from releq_env.errors import ReLeQError, check_choice, check_fraction, check_names, check_whole, short
 from releq_env.evaluation import Evaluation, EvaluationCache, Evaluator, FunctionSource, default_cache
 from releq_env.layer_info import LayerInfo
 from releq_env.paths import data_folder
@@ -359,7 +357,7 @@ class Problem:
         num_layers = check_whole("num_layers", num_layers, 1, "")
         if not callable(accuracy):
             raise ReLeQError(f"accuracy={accuracy!r} is not a function; give one from a tuple of bitwidths to a number")
-        _check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
+        check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
         if layers is None:
             plain: dict[str, Any] = {"n": 1, "c": 1, "k": 1, "weights": 1, "macs": 1, "std": 1.0}
             layers = [LayerInfo(name=f"layer{index}", **plain) for index in range(num_layers)]
@@ -381,7 +379,7 @@ class Problem:
         Raises:
             ReLeQError: If an argument is another one, or not accepted.
         """
-        _check_names(changes, ("bitwidths", "reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.replace")
+        check_names(changes, ("bitwidths", "reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.replace")
         if "bitwidths" in changes:
             names = [layer.name for layer in self.layers]
             changes["choices"] = check_choices(changes.pop("bitwidths"), names, self.available, self._supported_by)
@@ -549,85 +547,9 @@ class Problem:
         return self.quantizer or self.name
 
 
-def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Problem:
-    """Return a problem as it can be given to an environment.
-
-    Args:
-        problem: A problem, `"module:function"` that returns one, a task or the name of one.
-        **arguments: Of `Problem.from_task`, with `table=` of `Problem.from_table`, or with `model=` of
-            `Problem.from_network`; none beside a problem.
-
-    Raises:
-        ReLeQError: In one line, if something is not accepted.
-    """
-    if problem is None and "table" in arguments:
-        table = arguments.pop("table")
-        _check_names(arguments, _TABLE_ARGUMENTS, "an environment over a table")
-        return Problem.from_table(table, **arguments)
-    if problem is None and "model" in arguments:
-        _check_names(arguments, _NETWORK_ARGUMENTS, "an environment of a network")
-        if missing := [name for name in _NETWORK_ARGUMENTS[:3] if name not in arguments]:
-            raise ReLeQError(f"{missing[0]}= is missing; give model=, train_data= and validation_data=")
-        return Problem.from_network(**arguments)
-    if problem is None:
-        raise ReLeQError(
-            "problem= is missing; give a releq_env.Problem, or module:function that returns one; or a network with "
-            "model=, train_data= and validation_data="
-        )
-    if isinstance(problem, str) and ":" in problem:
-        try:
-            made = pkgutil.resolve_name(problem)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ReLeQError(f"problem={problem!r} cannot be found ({error}); give module:function") from error
-        path, problem = problem, made() if callable(made) else made
-        if not isinstance(problem, Problem) and not _is_task(problem):
-            raise ReLeQError(
-                f"problem={path!r} gave {problem!r}; return a releq_env.Problem, or a releq_env.tasks.Task"
-            )
-    if not isinstance(problem, Problem):
-        _check_names(arguments, _TASK_ARGUMENTS, "the environment")
-        return Problem.from_task(problem, **arguments)
-    if _of_an_id(arguments.get("table")):
-        arguments.pop("table", None)  # which a problem replaces
-    known = ("table", *_TASK_ARGUMENTS, *_NETWORK_ARGUMENTS, *_TABLE_ARGUMENTS)
-    if unknown := sorted(set(arguments) - set(known)):
-        raise UnknownArgumentError(f"the environment got an unexpected keyword argument {unknown[0]!r}; leave it out")
-    if arguments:
-        raise ReLeQError(
-            f"{next(iter(arguments))}= was given beside a problem, which has its own; "
-            f"give problem.replace({next(iter(arguments))}=...), or make the problem with it"
-        )
-    return problem
-
-
-def _of_an_id(table: Any) -> bool:
-    """Whether it is the table that a registered id has of its own, or the lack of one."""
-    own = [spec.kwargs.get("table") for spec in gym.registry.values()]
-    return table is None or (isinstance(table, str) and table in own)
-
-
-def _is_task(found: Any) -> bool:
-    from releq_env.tasks import Task  # only now: it needs torch
-
-    return isinstance(found, Task)
-
-
-def _check_names(given: dict[str, Any], accepted: Sequence[str], who: str) -> None:
-    unknown = sorted(set(given) - set(accepted))
-    if unknown:
-        raise UnknownArgumentError(
-            f"{who} got an unexpected keyword argument {unknown[0]!r}; accepted are: {', '.join(accepted)}"
-        )
-
-
 def _check_objective(reward: Any, cost: Any, max_cost: Any, min_relative_accuracy: Any) -> None:
     check_reward(reward)
     cost_model(cost)
     if max_cost is not None:
         check_fraction("max_cost", max_cost)
     check_fraction("min_relative_accuracy", min_relative_accuracy)
-
-
-_TASK_ARGUMENTS = tuple(Problem.from_task.__kwdefaults__ or {})
-_NETWORK_ARGUMENTS = ("model", "train_data", "validation_data", *(Problem.from_network.__kwdefaults__ or {}))
-_TABLE_ARGUMENTS = tuple(Problem.from_table.__kwdefaults__ or {})

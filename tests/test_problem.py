@@ -21,7 +21,7 @@ from releq_env.env import ReLeQEnv
 from releq_env.errors import ReLeQError
 from releq_env.evaluation import Evaluation
 from releq_env.layer_info import LayerInfo
-from releq_env.problem import make_problem
+from releq_env.making import make_problem
 from releq_env.reward import REWARDS
 from releq_env.tasks import TASKS
 from tests.fakes import DIGITS_LAYERS, FakeSource, bits_of, digits_problem, smooth_accuracy

@@ -13,7 +13,8 @@ import gymnasium as gym
 
 from releq_env.errors import ReLeQError, check_choice, short
 from releq_env.finalizing.held_out import TestData
-from releq_env.problem import Problem, make_problem
+from releq_env.making import make_problem
+from releq_env.problem import Problem
 from releq_env.quantization import QUANTIZERS
 from releq_env.retraining.short import ShortRetraining
 from releq_env.tables import TableSource

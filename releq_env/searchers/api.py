@@ -9,7 +9,8 @@ from tqdm.auto import tqdm
 
 from releq_env.errors import ReLeQError, check_choice, check_whole, short
 from releq_env.evaluation import Evaluation
-from releq_env.problem import Problem, make_problem
+from releq_env.making import make_problem
+from releq_env.problem import Problem
 from releq_env.searchers.base import Searcher
 from releq_env.searchers.folder import SearchFolder, settings
 from releq_env.searchers.registry import SEARCHERS, make_searcher

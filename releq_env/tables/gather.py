@@ -7,14 +7,12 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.cache import EvaluationCache, Keys
+from releq_env.tables.described import Described
 from releq_env.workers.waiting import Assignment
-
-if TYPE_CHECKING:
-    from releq_env.problem import Problem
 
 _LARGEST_SPACE = 2**20  # assignments that are looked up one by one
 
@@ -27,7 +25,7 @@ class Found(NamedTuple):
     accuracy: float
 
 
-def from_cache(path: str | os.PathLike[str], problem: "Problem", seeds: Sequence[int] | None) -> list[Found]:
+def from_cache(path: str | os.PathLike[str], problem: Described, seeds: Sequence[int] | None) -> list[Found]:
     """Return what a cache file knows of a problem. It is asked for every assignment of its choices.
 
     Args:
@@ -69,7 +67,7 @@ def _seed_of_run(depends: dict[str, Any]) -> int:
     return _single(depends.get("retrain_seed", 0))[0]
 
 
-def _check_problem(path: Path, problem: "Problem", depends: Any, full_precision_accuracy: float) -> None:
+def _check_problem(path: Path, problem: Described, depends: Any, full_precision_accuracy: float) -> None:
     own = problem.evaluator.source.fingerprint
     same = math.isclose(full_precision_accuracy, problem.full_precision_accuracy, rel_tol=1e-4)
     if same and own is not None:  # the seed is each record's own
@@ -81,7 +79,7 @@ def _check_problem(path: Path, problem: "Problem", depends: Any, full_precision_
         )
 
 
-def _looked_up(cache: EvaluationCache, problem: "Problem", seeds: Sequence[int]) -> Iterator[Found]:
+def _looked_up(cache: EvaluationCache, problem: Described, seeds: Sequence[int]) -> Iterator[Found]:
     for seed in seeds:
         fingerprint = problem.evaluator.source.reseeded(seed).fingerprint
         if fingerprint is None:
@@ -109,7 +107,7 @@ class OfRun(NamedTuple):
     min_relative_accuracy: float
 
 
-def from_run(folder: str | os.PathLike[str], problem: "Problem | None" = None) -> OfRun:
+def from_run(folder: str | os.PathLike[str], problem: Described | None = None) -> OfRun:
     """Return what a run has evaluated.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,15 +30,13 @@ from releq_env.reward import (
     make_objective,
 )
 from releq_env.tables import gather, npz
+from releq_env.tables.described import Described
 from releq_env.tables.landscape import Answer, Landscape
 from releq_env.tables.layers import check_layers, plain_layers
 from releq_env.tables.records import check_records, check_table_choices
 from releq_env.tables.sensitivities import Sensitivities, parse
 from releq_env.tables.shipped import table_path
 from releq_env.workers.waiting import Assignment
-
-if TYPE_CHECKING:
-    from releq_env.problem import Problem
 
 FORMAT = 1
 
@@ -167,7 +165,7 @@ class AccuracyTable:
 
     @classmethod
     def from_cache(
-        cls, path: str | os.PathLike[str], problem: "Problem", *, seeds: Sequence[int] | None = None
+        cls, path: str | os.PathLike[str], problem: Described, *, seeds: Sequence[int] | None = None
     ) -> "AccuracyTable":
         """Return what a cache file knows of a problem.
 
@@ -188,7 +186,7 @@ class AccuracyTable:
         return cls.of_problem(problem, found)
 
     @classmethod
-    def from_run(cls, folder: str | os.PathLike[str], problem: "Problem | None" = None) -> "AccuracyTable":
+    def from_run(cls, folder: str | os.PathLike[str], problem: Described | None = None) -> "AccuracyTable":
         """Return what a run of an agent has evaluated.
 
         Args:
@@ -214,7 +212,7 @@ class AccuracyTable:
 
     @classmethod
     def of_problem(
-        cls, problem: "Problem", records: Sequence[tuple[Assignment, int, float]], **properties: Any
+        cls, problem: Described, records: Sequence[tuple[Assignment, int, float]], **properties: Any
     ) -> "AccuracyTable":
         """Return a table with the layers and choices of a problem.
 

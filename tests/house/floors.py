@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("releq_env.tables",),
     # The decision.
     ("releq_env.problem",),
+    ("releq_env.making",),
     ("releq_env.sensitivity",),
     ("releq_env.decision",),
     ("releq_env.env", "releq_env.vector_env", "releq_env.sb3_vec_env", "releq_env.wrappers"),
@@ -56,6 +57,7 @@ WITHOUT_TORCH = (
     "releq_env.quantization.registry",
     "releq_env.tables",
     "releq_env.problem",
+    "releq_env.making",
     "releq_env.sensitivity.of_problem",
     "releq_env.decision",
     "releq_env.env",
