@@ -21,6 +21,17 @@ _PALETTE = (
     *("#637939", "#e7969c"),
 )
 _OWN = {"dyna_ppo": "#d62728", "random": "0.35", "exhaustive": "0.7"}
+_HEADLINE = {
+    "gp": "#2ca02c",
+    "dyna_ppo": "#d62728",
+    "transfer": "#9467bd",
+    "greedy": "#8c564b",
+    "tpe": "#1f77b4",
+    "local": "#ff7f0e",
+    "ppo": "black",
+    "random": "0.55",
+}
+"""The few that stand for all, with colours that nobody confuses."""
 _LEARNING = ("model-free RL", "RL of our own")
 _ONE_PANEL = 10
 """So many lines can be told apart."""
@@ -43,14 +54,26 @@ def learns(algo: str) -> bool:
     return family(algo) in _LEARNING
 
 
+def headline(scores: Scores, path: Path) -> None:
+    """Draw the best reward so far of a few agents that stand for all: the main picture."""
+    shades = _few(scores)
+    numbers, bands = _bands(scores, list(shades))
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axis = figure.subplots()
+    _lines(axis, numbers, bands, shades, _bottom(scores, numbers, bands))
+    _counted(axis, numbers)
+    axis.set_ylabel(f"normalised best reward (from {axis.get_ylim()[0]:.2f})")
+    axis.set_title(_title(scores), fontsize=10, loc="left")
+    axis.legend(loc="lower right", fontsize=10)
+    _save(figure, path)
+
+
 def best_so_far(scores: Scores, path: Path) -> None:
-    """Draw the normalised best reward against distinct evaluations, with intervals: the main picture.
+    """Draw the normalised best reward against distinct evaluations, with intervals, of all agents.
 
     Many agents have two panels: those that learn below, the best of each half and random search in both.
     """
-    budget = scores.budget
-    numbers = np.unique(np.geomspace(min(5, budget), budget, 50).round().astype(int))
-    bands = {algo: statistics.band(scores.at(algo, numbers.tolist())) for algo in scores.algos}
+    numbers, bands = _bands(scores, scores.algos)
     halves = [[algo for algo in scores.algos if learns(algo) is half] for half in (False, True)]
     panels = [scores.algos]
     if len(scores.algos) > _ONE_PANEL and all(halves):
@@ -58,44 +81,71 @@ def best_so_far(scores: Scores, path: Path) -> None:
         panels = [[algo for algo in scores.algos if algo in half or algo in beside] for half in halves]
     figure = Figure(figsize=(9, 1.0 + 4.2 * len(panels)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True))
-    early = [float(middle[numbers >= min(10, budget)][0]) for middle, _, _ in bands.values()]
-    bottom = max(min(early) - 0.03, -0.5)
+    bottom = _bottom(scores, numbers, bands)
     for axis, algos in zip(axes, panels, strict=True):
-        _lines(axis, numbers, {algo: bands[algo] for algo in algos}, bottom)
-    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 300) if numbers[0] <= tick <= budget]
-    axes[-1].set_xticks(ticks, list(map(str, ticks)))
-    axes[-1].minorticks_off()
-    axes[-1].set_xlabel("distinct evaluations (retrainings paid for)")
-    figure.supylabel("best reward so far (0 random assignment, 1 optimum)", fontsize=10)
-    axes[0].set_title(
-        f"Interquartile mean over {len(scores.envs)} problems, with 95 % intervals", fontsize=10, loc="left"
-    )
+        shades = colours(algos)
+        _lines(axis, numbers, {algo: bands[algo] for algo in algos}, shades, bottom)
+        _label_ends(axis, {algo: float(bands[algo][0][-1]) for algo in algos}, shades)
+    _counted(axes[-1], numbers)
+    figure.supylabel(f"best reward so far (0 random assignment, 1 optimum; drawn from {bottom:.2f})", fontsize=10)
+    axes[0].set_title(_title(scores), fontsize=10, loc="left")
     _save(figure, path)
 
 
-def _lines(axis: Axes, numbers: NDArray[np.int64], bands: Mapping[str, Band], bottom: float) -> None:
-    """Draw some agents' lines with their intervals, and their names at the ends."""
-    shades = colours(list(bands))
+def _few(scores: Scores) -> dict[str, str]:
+    """Return the agents that stand for all, the best first, with their colours; the first ones where those lack."""
+    known = {algo: _HEADLINE[algo] for algo in scores.algos if algo in _HEADLINE}
+    first = scores.algos[: len(_HEADLINE)]
+    return known or {algo: colours(first)[algo] for algo in first}
+
+
+def _bands(scores: Scores, algos: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, Band]]:
+    """Return numbers of evaluations, evenly spaced on a logarithmic axis, and the agents' lines over them."""
+    numbers = np.unique(np.geomspace(min(5, scores.budget), scores.budget, 50).round().astype(int))
+    return numbers, {algo: statistics.band(scores.at(algo, numbers.tolist())) for algo in algos}
+
+
+def _bottom(scores: Scores, numbers: NDArray[np.int64], bands: Mapping[str, Band]) -> float:
+    """Return where the axis of rewards begins: a little below the worst after ten evaluations."""
+    early = [float(middle[numbers >= min(10, scores.budget)][0]) for middle, _, _ in bands.values()]
+    return max(min(early) - 0.03, -0.5)
+
+
+def _counted(axis: Axes, numbers: NDArray[np.int64]) -> None:
+    """Mark the axis of evaluations."""
+    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 300) if numbers[0] <= tick <= numbers[-1]]
+    axis.set_xticks(ticks, list(map(str, ticks)))
+    axis.minorticks_off()
+    axis.set_xlabel("distinct evaluations, each a retraining (logarithmic)")
+
+
+def _title(scores: Scores) -> str:
+    return f"Interquartile mean over {len(scores.envs)} problems, with 95 % intervals"
+
+
+def _lines(
+    axis: Axes, numbers: NDArray[np.int64], bands: Mapping[str, Band], shades: Mapping[str, str], bottom: float
+) -> None:
+    """Draw some agents' lines with their intervals."""
     for algo, (middle, low, high) in bands.items():
         width = 2.6 if algo in ("dyna_ppo", "random") else 1.7
-        axis.plot(numbers, middle, color=shades[algo], linewidth=width, linestyle=_style(algo))
+        axis.plot(numbers, middle, color=shades[algo], linewidth=width, linestyle=_style(algo), label=algo)
         axis.fill_between(numbers, low, high, color=shades[algo], alpha=0.10, linewidth=0)
     axis.set_xscale("log")
     axis.set_xlim(numbers[0], numbers[-1])
     axis.set_ylim(bottom, 1.0 + 0.03 * (1.0 - bottom))
     axis.axhline(1.0, color="0.3", linewidth=0.8)
     axis.grid(alpha=0.3)
-    _label_ends(axis, {algo: float(middle[-1]) for algo, (middle, _, _) in bands.items()}, shades)
 
 
 def profiles(scores: Scores, path: Path) -> None:
-    """Draw the share of runs above each score after 50 and after all evaluations: performance profiles."""
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
-    shades = colours(scores.algos)
+    """Draw the share of runs above each score after 50 and all evaluations, of a few agents that stand for all."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    shades = _few(scores)
     thresholds = np.linspace(0.3, 1.0, 141)
     left, right = figure.subplots(1, 2, sharey=True)
     for axis, name, title in ((left, "at_50", "after 50"), (right, "at_300", f"after {scores.budget}")):
-        for algo in scores.algos:
+        for algo in shades:
             shares = statistics.profile(scores.column(algo, name), thresholds)
             axis.plot(thresholds, shares, color=shades[algo], linestyle=_style(algo), label=algo)
         axis.set_title(f"{title} distinct evaluations", fontsize=10)
@@ -132,7 +182,7 @@ def improvements(scores: Scores, path: Path, column: str = "at_100") -> None:
 def fronts(scores: Scores, path: Path, most: int = 6) -> None:
     """Draw the Pareto fronts that agents have found, and the true one, a panel a problem."""
     envs = scores.envs
-    columns = min(len(envs), 2 if len(envs) <= 4 else 4)
+    columns = min(len(envs), 2 if len(envs) <= 4 else 3 if len(envs) <= 6 else 4)
     rows = -(-len(envs) // columns)
     figure = Figure(figsize=(4.4 * columns, 3.4 * rows + 0.4), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(rows, columns, squeeze=False))).ravel()

@@ -76,8 +76,9 @@ def _how(main: Scores) -> str:
 
 def _main(main: Scores, out: Path) -> list[str]:
     drawn = {
+        "headline": ("Best reward so far against distinct evaluations, a few agents", pictures.headline),
         "curves": ("Best reward so far against distinct evaluations, a line an agent", pictures.best_so_far),
-        "profiles": ("Performance profiles: the share of runs above each score", pictures.profiles),
+        "profiles": ("Performance profiles of the same few: the share of runs above each score", pictures.profiles),
         "improvement": ("Probability that one agent is better than another", pictures.improvements),
         "fronts": ("Pareto fronts that agents have found, and the true front", pictures.fronts),
         "overhead": ("Seconds of the agents' own", pictures.overhead),
@@ -86,7 +87,7 @@ def _main(main: Scores, out: Path) -> list[str]:
     for name, (text, draw) in drawn.items():
         draw(main, out / f"{name}.png")
         links[name] = f"![{text}]({name}.png)"
-    parts = [links["curves"], "## All agents", sections.ranking(main)]
+    parts = [links["headline"], "## All agents", sections.ranking(main), links["curves"]]
     if "dyna_ppo" in main.algos:
         parts += ["## `dyna_ppo` against the others", sections.focus(main, "dyna_ppo")]
     parts += ["## Who is better than whom", sections.neighbours(main), links["improvement"], links["profiles"]]
