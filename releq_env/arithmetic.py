@@ -22,14 +22,14 @@ def pinned_arithmetic() -> Iterator[None]:
     Can be entered again inside. Most of these settings are the process's: threads take turns. Not to be held
     across a `yield`.
     """
-    with _turns.taken():
-        outermost = _turns.depth == 1
-        with contextlib.ExitStack() as restore:
-            if outermost:
-                _turns.restore = restore
-                _pin(restore)
-            with _outside_autocast(), torch.inference_mode(False), torch.enable_grad():
-                yield
+    with _turns.taken(), contextlib.ExitStack() as restore:
+        if not _turns.pinned:
+            _turns.pinned = True
+            _turns.restore = restore
+            restore.callback(setattr, _turns, "pinned", False)
+            _pin(restore)
+        with _outside_autocast(), torch.inference_mode(False), torch.enable_grad():
+            yield
 
 
 @contextlib.contextmanager
@@ -79,6 +79,7 @@ class _Turns:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.depth = 0
+        self.pinned = False  # the settings are those of `pinned_arithmetic`
         self._thread = 0  # that has the turn, if depth is above 0
         self.restore = contextlib.ExitStack()
         if hasattr(os, "register_at_fork"):

@@ -88,7 +88,8 @@ class ReLeQEnv(gym.Env[NDArray[np.float32], np.int64]):
     - `"shaped"`, `"ratio"`, `"difference"` (as we read the paper), `"released"` (the authors' code);
     - any callable `(a, q) -> float`.
 
-    With `max_cost`, an assignment with `q > max_cost` has the objective `min(objective, -1) - (q - max_cost)`.
+    With `max_cost`, an assignment with `q > max_cost` has the objective `min(objective, -1) - (q - max_cost)`:
+    keep a reward of your own at or above -1, or what breaks the bound may have more than what keeps it.
 
     When it is paid depends on `evaluate`:
 

@@ -1,6 +1,7 @@
 """What the package raises where there is a mistake in what was given."""
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -59,9 +60,13 @@ def check_whole(name: str, value: Any, least: int, also: str = " to 2**63 - 1") 
     Raises:
         ReLeQError: If it is something else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value.__index__() < _LARGEST:
+    try:
+        whole = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # arrays have an `__index__`, too, which raises
+        whole = least - 1
+    if not least <= whole < _LARGEST:
         raise ReLeQError(f"{name}={short(value)} is not accepted; give a whole number from {least}{also}")
-    return int(value.__index__())
+    return whole
 
 
 def check_fraction(name: str, value: object) -> float:

@@ -3,8 +3,6 @@
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
-
 from releq_env.errors import ReLeQError, UnknownArgumentError, check_names
 from releq_env.problem import Problem
 
@@ -22,13 +20,16 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
     Args:
         problem: A problem, `"module:function"` that returns one, a task or the name of one.
         **arguments: Of `Problem.from_task`, with `table=` of `Problem.from_table`, or with `model=` of
-            `Problem.from_network`; none beside a problem.
+            `Problem.from_network`; none beside a problem. `own_table`: of a registered id, which `table=` or a
+            problem replaces.
 
     Raises:
         ReLeQError: In one line, if something is not accepted.
     """
-    if problem is None and "table" in arguments:
-        table = arguments.pop("table")
+    own = {"table": arguments.pop("own_table")} if "own_table" in arguments else {}
+    if problem is None and "table" in own | arguments:
+        table = (own | arguments)["table"]
+        arguments.pop("table", None)
         check_names(arguments, _TABLE_ARGUMENTS, "an environment over a table")
         return Problem.from_table(table, **arguments)
     if problem is None and "model" in arguments:
@@ -54,8 +55,6 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
     if not isinstance(problem, Problem):
         check_names(arguments, _TASK_ARGUMENTS, "the environment")
         return Problem.from_task(problem, **arguments)
-    if _of_an_id(arguments.get("table")):
-        arguments.pop("table", None)  # which a problem replaces
     known = ("table", *_TASK_ARGUMENTS, *_NETWORK_ARGUMENTS, *_TABLE_ARGUMENTS)
     if unknown := sorted(set(arguments) - set(known)):
         raise UnknownArgumentError(f"the environment got an unexpected keyword argument {unknown[0]!r}; leave it out")
@@ -65,12 +64,6 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
             f"give problem.replace({next(iter(arguments))}=...), or make the problem with it"
         )
     return problem
-
-
-def _of_an_id(table: Any) -> bool:
-    """Whether it is the table that a registered id has of its own, or the lack of one."""
-    own = [spec.kwargs.get("table") for spec in gym.registry.values()]
-    return table is None or (isinstance(table, str) and table in own)
 
 
 def _is_task(found: Any) -> bool:

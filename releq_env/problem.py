@@ -31,6 +31,7 @@ from releq_env.reward import (
 )
 from releq_env.seeds import Seed
 from releq_env.tables import AccuracyTable, Answer, Landscape, TableSource
+from releq_env.tables.layers import check_layers, plain_layers
 from releq_env.workers.ways import check_parallel
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         _check_objective(self.reward, self.cost, self.max_cost, self.min_relative_accuracy)
+        for name in ("max_cost", "min_relative_accuracy"):  # Python's own: NumPy's would be compared in their precision
+            if (bound := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(bound))
         check_max_cost(self.max_cost, self.cheapest)  # in any case: only now is it seen whether costs are numbers
 
     def __getstate__(self) -> dict[str, object]:
@@ -358,18 +362,14 @@ class Problem:
         if not callable(accuracy):
             raise ReLeQError(f"accuracy={accuracy!r} is not a function; give one from a tuple of bitwidths to a number")
         check_names(decision, ("reward", "cost", "max_cost", "min_relative_accuracy"), "Problem.from_function")
-        if layers is None:
-            plain: dict[str, Any] = {"n": 1, "c": 1, "k": 1, "weights": 1, "macs": 1, "std": 1.0}
-            layers = [LayerInfo(name=f"layer{index}", **plain) for index in range(num_layers)]
-        if len(layers) != num_layers:
-            raise ReLeQError(f"layers describes {len(layers)} layers and num_layers is {num_layers}; give as many")
+        layers = plain_layers(num_layers) if layers is None else check_layers(layers, num_layers)
         names = [layer.name for layer in layers]
         if choices is None:
             raise ReLeQError("choices=None is not accepted; give the bitwidths to choose from, e.g. [2, 4, 8]")
         checked = check_choices(choices, names, (_ANY_BITS,) * num_layers, "Problem.from_function")
         full_precision = check_fraction("full_precision_accuracy", full_precision_accuracy)
         evaluator = Evaluator(FunctionSource(accuracy, full_precision, num_layers))
-        return cls(name, tuple(layers), checked, checked, evaluator, **decision)
+        return cls(name, layers, checked, checked, evaluator, **decision)
 
     def replace(self, **changes: Any) -> "Problem":
         """Return the problem with another `bitwidths`, `reward`, `cost`, `max_cost` or `min_relative_accuracy`.
@@ -419,7 +419,7 @@ class Problem:
     @cached_property
     def value(self) -> Objective:
         """The objective as a function of State of Relative Accuracy and State of Quantization."""
-        settings = RewardSettings(float(self.min_relative_accuracy), self.cheapest, self.released_constants)
+        settings = RewardSettings(self.min_relative_accuracy, self.cheapest, self.released_constants)
         return make_objective(self.reward, settings, self.max_cost)
 
     @cached_property
@@ -493,7 +493,7 @@ class Problem:
 
     def size_in_bytes(self, bitwidths: Sequence[int]) -> int:
         """Return the bytes of the quantized weights: codes packed, with the scales that the quantizer stores."""
-        pairs = zip(self.layers, bitwidths, strict=True)
+        pairs = zip(self.layers, self.check(bitwidths), strict=True)
         return int(sum(COSTS["size"](each, bits) for layer, bits in pairs for each in layer.each))
 
     def uniform(self) -> list[tuple[int, ...]]:

@@ -36,8 +36,8 @@ OWN_TABLE = "ReLeQ-Tabular-v0"
 def register_envs() -> None:
     """Register every id that is not registered yet."""
     problems: dict[str, dict[str, str | None]] = {env_id: {"problem": task} for env_id, task in ENVIRONMENTS.items()}
-    problems |= {env_id: {"problem": None, "table": table} for env_id, table in TABULAR.items()}
-    problems |= {OWN: {"problem": None}, OWN_TABLE: {"problem": None, "table": None}}
+    problems |= {env_id: {"problem": None, "own_table": table} for env_id, table in TABULAR.items()}
+    problems |= {OWN: {"problem": None}, OWN_TABLE: {"problem": None, "own_table": None}}
     for env_id, kwargs in problems.items():
         if env_id not in gym.registry:
             gym.register(

@@ -30,9 +30,9 @@ class ReLeQVecEnv(DummyVecEnv):
     evaluator, which gets at once all that a step needs measured; a step that fails there, or for a
     wrong action, has not been taken in any of them.
 
-    A wrapper that changes actions keeps its environment out of this, and the environment measures for
-    itself, unless the wrapper has a method `assignments_of_step` as `ReLeQEnv`, `OneShot`,
-    `ContinuousAction` and `WithinMask` have.
+    A wrapper with a `step` of its own keeps its environment out of this, and the environment measures for
+    itself, unless that is known to keep the action (`releq_env.wrappers.STEPS_THAT_KEEP_THE_ACTION`), or the
+    wrapper has a method `assignments_of_step` as `ReLeQEnv`, `OneShot`, `ContinuousAction` and `WithinMask` have.
 
     Example:
         >>> from releq_env import ReLeQVecEnv

@@ -18,9 +18,15 @@ STEPS_THAT_KEEP_THE_ACTION: set[object] = {
         gym.Wrapper,
         gym.ObservationWrapper,
         gym.RewardWrapper,
+        gym.wrappers.FrameStackObservation,
+        gym.wrappers.HumanRendering,
+        gym.wrappers.NormalizeReward,
         gym.wrappers.OrderEnforcing,
         gym.wrappers.PassiveEnvChecker,
         gym.wrappers.RecordEpisodeStatistics,
+        gym.wrappers.RecordVideo,
+        gym.wrappers.RenderCollection,
+        gym.wrappers.TimeAwareObservation,
         gym.wrappers.TimeLimit,
     )
 }
@@ -114,8 +120,9 @@ class ContinuousAction(
 ):
     """A `Box` action in [-1, 1], rounded to the nearest of the discrete choices (DDPG, TD3, SAC).
 
-    -1 is the smallest bitwidth of the set and 1 the largest. Around `OneShot` the action has one
-    element a layer, otherwise one element.
+    -1 is the first action and 1 the last: from the smallest bitwidth to the largest one of any layer (a layer of fewer
+    choices has its largest above these), or from down to up with `action_mode="restricted"`. Around `OneShot` the
+    action has one element a layer, each over that layer's choices, otherwise one element.
 
     Args:
         env: An environment with a `Discrete` or `MultiDiscrete` action space.
@@ -144,7 +151,10 @@ class ContinuousAction(
         Raises:
             gymnasium.error.InvalidAction: If it has another shape or is not finite.
         """
-        values = np.asarray(action, dtype=np.float64)
+        try:
+            values = np.asarray(action, dtype=np.float64)
+        except (TypeError, ValueError):  # text, or rows of different lengths
+            values = np.full(self._choices.shape, np.nan)
         if values.shape != self._choices.shape or not np.isfinite(values).all():
             raise gym.error.InvalidAction(
                 f"action {short(action)} is outside the action space; give one of {self.action_space}"

@@ -220,3 +220,15 @@ def test_a_child_forked_after_its_parent_used_several_threads_does_not_hang(
     call: str, python: Callable[..., str]
 ) -> None:
     assert python(IN_A_FORK.format(call=call)).split() == ["0"]
+
+
+def test_it_is_pinned_inside_seeded_too() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with seeded(0):
+            with pinned_arithmetic(), pinned_arithmetic():
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

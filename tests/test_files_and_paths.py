@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from releq_env.errors import ReLeQError
 from releq_env.files import replace_file
-from releq_env.paths import cache_folder, data_folder
+from releq_env.paths import cache_folder, data_folder, expanded
 
 
 @pytest.mark.parametrize("content", ["text", b"bytes"])
@@ -48,3 +49,11 @@ def test_data_folder_by_argument_then_variable_then_cache(monkeypatch: pytest.Mo
 def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert data_folder("~/images") == tmp_path / "images"
+
+
+def test_a_home_in_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RELEQ_CACHE", "~/cache")
+    assert cache_folder() == tmp_path / "cache"
+    with pytest.raises(ReLeQError, match="the home folder in '~nobody-here/x' is not known"):
+        expanded("~nobody-here/x")

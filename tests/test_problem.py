@@ -24,6 +24,7 @@ from releq_env.layer_info import LayerInfo
 from releq_env.making import make_problem
 from releq_env.reward import REWARDS
 from releq_env.tasks import TASKS
+from releq_env.vector_env import ReLeQVectorEnv
 from tests.fakes import DIGITS_LAYERS, FakeSource, bits_of, digits_problem, smooth_accuracy
 
 
@@ -80,7 +81,10 @@ def test_layers_and_choices_of_ones_own() -> None:
         ({"accuracy": 0.9}, "accuracy=0.9 is not a function"),
         ({"full_precision_accuracy": 0}, r"full_precision_accuracy=0 .*\(0, 1\]"),
         ({"full_precision_accuracy": 1.5}, r"full_precision_accuracy=1.5 .*\(0, 1\]"),
-        ({"layers": DIGITS_LAYERS}, "layers describes 4 layers and num_layers is 3"),
+        ({"layers": DIGITS_LAYERS}, "layers describes 4 layers and assignments have 3"),
+        ({"layers": ["a", "b", "c"]}, "layers=.* is not accepted; give a list with a LayerInfo a layer"),
+        ({"layers": DIGITS_LAYERS[:1] * 3}, "two layers have the same name"),
+        ({"num_layers": np.arange(3)}, "num_layers=.* is not accepted; give a whole number from 1"),
         ({"reward": "profit"}, "unknown reward 'profit'"),
         ({"cost": "watts"}, "unknown cost 'watts'"),
         ({"max_cost": 2}, r"max_cost=2 .*\(0, 1\]"),
@@ -434,3 +438,28 @@ def test_layers_say_how_many_scales_are_stored() -> None:
     for quantizer in ("lsq", "wrpn", "dorefa"):
         layers = Problem.from_task("digits", quantizer=quantizer, cache=None).layers
         assert [layer.scales for layer in layers] == ([16, 32, 64, 10] if quantizer == "lsq" else [1] * 4)
+
+
+def test_numbers_of_numpys_are_taken_for_pythons() -> None:
+    problem = function_problem(max_cost=np.float32(0.75), min_relative_accuracy=np.float32(0.99))
+    assert [type(problem.max_cost), type(problem.min_relative_accuracy)] == [float, float]
+    close = Problem.from_function(1, [7, 10], lambda bits: 0.99, min_relative_accuracy=np.float32(0.99))
+    one = ReLeQEnv(close)
+    one.reset()
+    many = ReLeQVectorEnv(close, num_envs=1)
+    many.reset()
+    alone, together = one.step(0), many.step(np.array([0]))
+    assert alone[1] == together[1][0]
+    assert alone[4]["is_success"] == together[4]["is_success"][0]
+
+
+def test_the_size_of_what_is_no_assignment() -> None:
+    with pytest.raises(ReLeQError, match="does not fit"):
+        function_problem().size_in_bytes((2.5, 4, 4))
+
+
+def test_a_table_beside_a_problem_is_refused_by_every_id() -> None:
+    for env_id in ("ReLeQ-v0", "ReLeQ-Tabular-v0", "ReLeQ-Digits-Tabular-v0"):
+        assert gym.make(env_id, problem=function_problem()).unwrapped.problem.name == "function"  # type: ignore[attr-defined]
+        with pytest.raises(ReLeQError, match="table= was given beside a problem"):
+            gym.make(env_id, problem=function_problem(), table="digits")

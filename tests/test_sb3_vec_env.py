@@ -331,10 +331,13 @@ def test_wrappers_that_change_actions(wrapper: Callable[[Any], Any]) -> None:
         gym.wrappers.NormalizeObservation,
         gym.wrappers.RecordEpisodeStatistics,
         lambda env: gym.wrappers.TimeLimit(env, 3),
+        lambda env: gym.wrappers.FrameStackObservation(env, 2),
+        gym.wrappers.NormalizeReward,
+        lambda env: gym.wrappers.TimeAwareObservation(gym.wrappers.TimeLimit(env, 4)),
         lambda env: gym.wrappers.TransformReward(env, lambda reward: 2.0 * reward),
         lambda env: ActionMasker(env, lambda e: e.unwrapped.action_masks()),
     ],
-    ids=["observation", "statistics", "time-limit", "reward", "masks"],
+    ids=["observation", "statistics", "time-limit", "frames", "normalised", "time", "reward", "masks"],
 )
 def test_wrappers_that_leave_actions_alone_are_no_obstacle(wrapper: Any) -> None:
     evaluator = Asked(FakeSource())

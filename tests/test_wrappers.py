@@ -144,7 +144,9 @@ def test_continuous_is_monotone_and_inside(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "action", [[np.nan], [np.inf], [-np.inf], [0.0, 0.0], [], 0.0, [[0.0]], [0.0] * 1_000_000], ids=short
+    "action",
+    ["a", [[0.0], [0.0, 0.0]], [np.nan], [np.inf], [-np.inf], [0.0, 0.0], [], 0.0, [[0.0]], [0.0] * 1_000_000],
+    ids=short,
 )
 def test_continuous_refuses(env: Any, action: object) -> None:
     continuous = ContinuousAction(env)

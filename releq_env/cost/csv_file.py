@@ -3,10 +3,10 @@
 import csv
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from releq_env.errors import ReLeQError, short
 from releq_env.layer_info import LayerInfo
+from releq_env.paths import expanded
 
 PREFIX = "csv:"
 COLUMNS = ("layer", "bits", "cost")
@@ -35,7 +35,7 @@ class CsvCost:
                 number from 0 of its own.
         """
         try:
-            with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
+            with expanded(path).open(encoding="utf-8-sig", newline="") as file:
                 text = file.read(_LARGEST + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from releq_env.errors import ReLeQError
-from releq_env.paths import cache_folder
+from releq_env.paths import cache_folder, expanded
 
 SCHEMA_VERSION = 1
 _HEADER = b"SQLite format 3\x00"
@@ -64,7 +64,7 @@ class EvaluationCache:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path) or Path(path).is_dir():
             raise ReLeQError(f"cache={path!r} is not a file's path; {_MEND}")
-        self.path = Path(path).expanduser()
+        self.path = expanded(path).absolute()  # it is opened again, perhaps in another folder
         if self.path.is_symlink():  # SQLite's companions and the lock stand beside the file itself
             self.path = Path(os.path.realpath(self.path))  # which takes a circle of links, unlike Path.resolve
         self._begin_here()
@@ -168,6 +168,7 @@ class EvaluationCache:
                 "(key TEXT PRIMARY KEY, bitwidths TEXT, accuracy REAL, seconds REAL, created REAL) WITHOUT ROWID"
             )
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._opened = _identity(self.path)
         return SCHEMA_VERSION
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
@@ -186,6 +187,8 @@ class EvaluationCache:
         )
 
     def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and _identity(self.path) != self._opened:
+            self.close()  # somebody has removed the file: what is kept would be lost with it
         if self._connection is None:
             self._open()
         assert self._connection is not None
@@ -201,3 +204,12 @@ class EvaluationCache:
                     f"cache {self.path} failed ({error}); free the disk or name another file with cache=; "
                     "what was finished before is in it"
                 ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of that name; `None` if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

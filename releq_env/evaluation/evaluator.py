@@ -214,6 +214,8 @@ class Evaluator:
                 self._retrained.add(assignment)
                 self._count(self._evaluation(assignment, measured), retrained=True)
                 bar.update(len(self._asked) - before - bar.n)  # what was found meanwhile counts
+        if lacking := [assignment for assignment in assignments if assignment not in self._asked]:
+            raise ReLeQError(f"the source has not measured {lacking[0]}; let it give all that is waiting, or raise")
 
     def _repeat(self, assignments: list[Assignment]) -> None:
         """Count those that were recorded. With others among them, nothing recorded may be left then."""
@@ -256,6 +258,10 @@ class Evaluator:
 
     def _evaluation(self, assignment: Assignment, measured: Measured) -> Evaluation:
         accuracy, seconds = measured
+        if not 0.0 <= accuracy <= 1.0:  # percent, or NaN
+            raise ReLeQError(
+                f"the source has given the accuracy {accuracy!r} for {assignment}; let it give one in [0, 1]"
+            )
         return Evaluation(assignment, accuracy, accuracy / self.full_precision_accuracy, seconds)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from releq_env.errors import ReLeQError
 from releq_env.evaluation.cache import EvaluationCache, Keys
+from releq_env.paths import expanded
 from releq_env.tables.described import Described
 from releq_env.workers.waiting import Assignment
 
@@ -25,18 +26,18 @@ class Found(NamedTuple):
     accuracy: float
 
 
-def from_cache(path: str | os.PathLike[str], problem: Described, seeds: Sequence[int] | None) -> list[Found]:
+def from_cache(path: str | os.PathLike[str], problem: Described, seeds: int | Sequence[int] | None) -> list[Found]:
     """Return what a cache file knows of a problem. It is asked for every assignment of its choices.
 
     Args:
         path: The file; it has to be there.
         problem: Says what the accuracies have to depend on.
-        seeds: Retraining seeds. Default: the problem's own.
+        seeds: Retraining seeds, or one. Default: the problem's own.
 
     Raises:
         ReLeQError: If the file is not there, the choices are too many, or accuracies cannot be told apart.
     """
-    if not Path(path).expanduser().is_file():
+    if not expanded(path).is_file():
         raise ReLeQError(f"there is no cache {os.fspath(path)}; give the file that the problem was made with (cache=)")
     size = math.prod(map(len, problem.choices))
     if size > _LARGEST_SPACE:
@@ -44,8 +45,8 @@ def from_cache(path: str | os.PathLike[str], problem: Described, seeds: Sequence
             f"{problem.name} has {size} assignments, and at most {_LARGEST_SPACE} are looked up; narrow it with "
             "problem.replace(bitwidths=...)"
         )
-    if seeds is None:
-        seeds = _single(problem.evaluator.source.retrain_seed)
+    if seeds is None or isinstance(seeds, int):
+        seeds = _single(problem.evaluator.source.retrain_seed if seeds is None else seeds)
     cache = EvaluationCache(path)
     try:
         return list(_looked_up(cache, problem, seeds))
@@ -113,7 +114,7 @@ def from_run(folder: str | os.PathLike[str], problem: Described | None = None) -
     Raises:
         ReLeQError: If there is no run in the folder, it is damaged, or not of the problem.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         config = json.loads((path / "config.json").read_text())
         depends = config["accuracy_depends_on"]

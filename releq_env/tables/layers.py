@@ -1,12 +1,12 @@
-"""The layers of a table."""
+"""The layers of a table, or of a function."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from releq_env.errors import ReLeQError, short
 from releq_env.layer_info import LayerInfo
 
+_LARGEST = 2**62
 _COUNTS = ("n", "c", "k", "weights", "macs", "scales", "rows")
 
 
@@ -21,13 +21,17 @@ def check_layers(layers: Sequence[LayerInfo], count: int) -> tuple[LayerInfo, ..
     Raises:
         ReLeQError: If they are not as many, or hold something else than they should.
     """
+    if not isinstance(layers, list | tuple) or not all(isinstance(layer, LayerInfo) for layer in layers):
+        raise ReLeQError(f"layers={short(layers)} is not accepted; give a list with a LayerInfo a layer")
     if len(layers) != count:
         raise ReLeQError(f"layers describes {len(layers)} layers and assignments have {count}; give as many")
     for layer in layers:
         counts = [getattr(layer, name) for name in _COUNTS]
-        whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 for value in counts)
+        whole = all(
+            isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST for value in counts
+        )
         spread = layer.std
-        number = isinstance(spread, int | float) and not isinstance(spread, bool) and 0.0 <= spread < math.inf
+        number = isinstance(spread, int | float) and not isinstance(spread, bool) and 0 <= spread < _LARGEST
         named = isinstance(layer.members, list | tuple) and all(isinstance(name, str) for name in layer.members)
         if not (whole and number and named and isinstance(layer.name, str)):
             raise ReLeQError(f"the layer {short(layer)} is not described by numbers from 0; see LayerInfo")

@@ -101,7 +101,7 @@ def _array(name: str, given: Any, kinds: str, accepted: str) -> NDArray[Any]:
 
 
 def _seeds(given: int | ArrayLike, count: int) -> NDArray[np.int64]:
-    accepted = "give one whole number from 0, or one a record"
+    accepted = "one whole number from 0, or one a record"
     try:
         seeds = np.full(count, operator.index(given), dtype=np.int64)  # type: ignore[arg-type]  # or TypeError
     except TypeError:
@@ -109,5 +109,5 @@ def _seeds(given: int | ArrayLike, count: int) -> NDArray[np.int64]:
     except OverflowError:
         seeds = np.empty(0, dtype=np.int64)
     if isinstance(given, bool) or seeds.shape != (count,) or seeds.min() < 0:
-        raise ReLeQError(f"seeds={short(given)} does not fit {count} records; {accepted}")
+        raise ReLeQError(f"seeds={short(given)} does not fit {count} records; give {accepted}")
     return seeds

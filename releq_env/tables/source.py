@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from releq_env.errors import check_choice
+from releq_env.errors import ReLeQError, check_choice
 from releq_env.seeds import Seed
 from releq_env.tables.table import AccuracyTable
 from releq_env.workers.waiting import Assignment, Measured, Waiting
@@ -30,13 +30,17 @@ class TableSource:
         fill: As given.
 
     Raises:
-        ReLeQError: If the table has no such seed, or the fill is unknown.
+        ReLeQError: If the table has no such seed, or no mean over them, or the fill is unknown.
     """
 
     def __init__(self, table: AccuracyTable, seed: int | None = 0, fill: str | None = None) -> None:
         if fill is not None:
             check_choice("fill", fill, FILLS)
         self._values = table.values(seed)
+        if np.isnan(self._values).all():
+            raise ReLeQError(
+                f"no assignment of {table.name!r} was measured with all its seeds; give seed=, one of them"
+            )
         self.table, self.seed, self.fill = table, None if seed is None else operator.index(seed), fill
 
     @property

@@ -21,6 +21,7 @@ from releq_env.cost import CostTerms, cheapest_share, check_positive, cost_matri
 from releq_env.errors import ReLeQError, check_fraction, short
 from releq_env.files import replace_file
 from releq_env.layer_info import LayerInfo
+from releq_env.paths import expanded
 from releq_env.reward import (
     LENET_CONSTANTS,
     Objective,
@@ -95,6 +96,8 @@ class AccuracyTable:
         if not isinstance(name, str) or not isinstance(quantizer, str | None):
             raise ReLeQError(f"name={short(name)} and quantizer={short(quantizer)} are not both names; give strings")
         self.name, self.quantizer = name, quantizer
+        if not isinstance(released_constants, ReleasedConstants):
+            raise ReLeQError(f"released_constants={short(released_constants)} are none; give ReleasedConstants(...)")
         self.released_constants = released_constants
         self.about = dict(about or {})
         self._answers: dict[int | None, dict[Assignment, float]] = {}
@@ -165,14 +168,14 @@ class AccuracyTable:
 
     @classmethod
     def from_cache(
-        cls, path: str | os.PathLike[str], problem: Described, *, seeds: Sequence[int] | None = None
+        cls, path: str | os.PathLike[str], problem: Described, *, seeds: int | Sequence[int] | None = None
     ) -> "AccuracyTable":
         """Return what a cache file knows of a problem.
 
         Args:
             path: The cache file.
             problem: What it is asked for; its choices are the table's.
-            seeds: Retraining seeds. Default: the problem's own.
+            seeds: Retraining seeds, or one. Default: the problem's own.
 
         Raises:
             ReLeQError: If it knows nothing, or cannot be asked.
@@ -253,7 +256,7 @@ class AccuracyTable:
             "about": self.about,
         }
         bitwidths, seeds, accuracy = self.records()
-        npz.write(Path(path).expanduser(), metadata, {"bitwidths": bitwidths, "seeds": seeds, "accuracy": accuracy})
+        npz.write(expanded(path), metadata, {"bitwidths": bitwidths, "seeds": seeds, "accuracy": accuracy})
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row an assignment: a column a layer, by name, and one a seed, empty where it was not measured.
@@ -266,7 +269,7 @@ class AccuracyTable:
         writer.writerow([*(layer.name for layer in self.layers), *(f"accuracy_seed{seed}" for seed in self.seeds)])
         for bitwidths, values in zip(self.bitwidths.tolist(), self.accuracy.T.tolist(), strict=True):
             writer.writerow([*bitwidths, *("" if math.isnan(value) else repr(value) for value in values)])
-        target = Path(path).expanduser()
+        target = expanded(path)
         try:
             replace_file(target, text.getvalue())
         except OSError as error:
@@ -429,7 +432,7 @@ class AccuracyTable:
         choices = check_choices(bitwidths, names, self.choices, f"the table {self.name!r}")
         model = cost_model(cost)
         if max_cost is not None:
-            check_fraction("max_cost", max_cost)
+            max_cost = check_fraction("max_cost", max_cost)
         least = self.min_relative_accuracy if min_relative_accuracy is None else min_relative_accuracy
         check_fraction("min_relative_accuracy", least)
         costs = cost_matrix(cost, model, self.layers, choices)

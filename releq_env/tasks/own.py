@@ -99,6 +99,7 @@ class FromZero:
         return value if value > 0.0 else 0.0
 
 
+@torch.inference_mode(False)  # the caller's: what is copied here is differentiated later
 def own_network(
     model: nn.Module,
     train_data: Any,

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -402,3 +403,24 @@ def test_a_forked_process_leaves_its_parents_connection_alone(tmp_path: Path) ->
     again = EvaluationCache(tmp_path / "cache.sqlite")
     assert [again.get(key) for key in ("before", "in the child", "after")] == [(0.5, 1.0), (0.25, 1.0), (0.75, 1.0)]
     again.close()
+
+
+def test_a_file_that_is_removed_is_begun_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    cache = EvaluationCache(folder / "cache.sqlite")
+    cache.put("before", (2, 4), 0.5, 1.0)
+    shutil.rmtree(folder)
+    cache.put("after", (2, 4), 0.75, 1.0)
+    other = EvaluationCache(folder / "cache.sqlite")
+    assert [other.get(key) for key in ("before", "after")] == [None, (0.75, 1.0)]
+
+
+def test_it_stays_where_it_is_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache = EvaluationCache("cache.sqlite")
+    cache.put("key", (2, 4), 0.5, 1.0)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    cache.close()
+    assert cache.get("key") == (0.5, 1.0)
+    assert not list((tmp_path / "other").iterdir())

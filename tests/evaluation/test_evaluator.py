@@ -503,3 +503,23 @@ def test_a_damaged_row_is_measured_again_and_mended(tmp_path: Path) -> None:
         again, source = evaluator_of(tmp_path / "cache.sqlite")
         assert again.evaluate((2, 4)) == expected
         assert source.calls == measured
+
+
+@pytest.mark.parametrize("accuracy", [97.3, -0.1, float("nan")])
+def test_an_accuracy_of_a_source_of_ones_own_is_checked(accuracy: float) -> None:
+    class Percent(FakeSource):
+        def measure(self, waiting: Waiting) -> Generator[tuple[Assignment, Measured], None, None]:
+            while (assignment := waiting.take()) is not None:
+                yield assignment, Measured(accuracy, 0.0)
+
+    with pytest.raises(ReLeQError, match=r"the source has given the accuracy .* \(2, 4\); let it give one in \[0, 1\]"):
+        Evaluator(Percent(num_layers=2)).evaluate((2, 4))
+
+
+def test_a_source_that_leaves_something_out_is_named() -> None:
+    class Lazy(FakeSource):
+        def measure(self, waiting: Waiting) -> Generator[tuple[Assignment, Measured], None, None]:
+            yield from ()
+
+    with pytest.raises(ReLeQError, match=r"the source has not measured \(2, 4\)"):
+        Evaluator(Lazy(num_layers=2)).evaluate((2, 4))

@@ -232,3 +232,9 @@ problem = env.unwrapped.problem
 print(terminated, info["bitwidths"].tolist(), problem.regret(problem.optimum().bitwidths))
 """
     assert python(code, str(tmp_path / "mine.npz")).strip() == "True [4, 8, 4, 4] 0.0"
+
+
+def test_a_mean_that_nothing_has_is_refused() -> None:
+    table = AccuracyTable.from_records([[1], [2]], [0.9, 0.95], seeds=[0, 1], full_precision_accuracy=1.0)
+    with pytest.raises(ReLeQError, match="was measured with all its seeds; give seed="):
+        Problem.from_table(table, seed=None, fill="nearest")

@@ -133,6 +133,13 @@ def test_what_is_no_table(bitwidths: Any, accuracy: Any, more: dict[str, Any], m
     assert "\n" not in str(raised.value)
 
 
+def test_what_it_says_of_seeds_and_constants() -> None:
+    with pytest.raises(ReLeQError, match="seeds='a' does not fit; give one whole number from 0, or one a record"):
+        AccuracyTable.from_records([[1]], [0.9], full_precision_accuracy=1.0, seeds="a")
+    with pytest.raises(ReLeQError, match="released_constants=None are none"):
+        AccuracyTable.from_records([[1]], [0.9], full_precision_accuracy=1.0, released_constants=None)
+
+
 def test_tables_never_change() -> None:
     known = table()
     for array in (known.bitwidths, known.accuracy, known.values(0)):

@@ -320,3 +320,9 @@ def test_on_a_gpu() -> None:
     result = releq_env.search(problem, budget=3, progress=False)
     assert 0.0 < result.best.accuracy <= 1.0
     assert next(result.network.parameters()).device.type == "cpu"
+
+
+def test_a_network_is_taken_in_the_inference_mode_of_its_caller() -> None:
+    with torch.inference_mode():
+        problem = problem_of(PLAIN, cache=None)
+        assert 0.0 <= problem.evaluator.evaluate(problem.uniform()[-1]).accuracy <= 1.0
