@@ -2,12 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+AGENTS := $(VENV)/.agents
 READY := $(VENV)/.ready
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable
 CONSTRAINTS ?=
 
-.PHONY: demo test test-processes test-slow test-floor test-newest check format bench verify-tables reproduce weights clean
+.PHONY: help demo test test-processes test-slow test-floor test-newest check format bench verify-tables reproduce weights \
+	clean distclean
 
-demo: $(READY) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+
+demo: $(AGENTS) ## PPO finds bitwidths for a small network on scikit-learn's digits; no download
 	$(BIN)/python -m agents.train --algo ppo --env releq_env:ReLeQ-Digits-v0 --timesteps 2400 --seed 0
 
 test: $(READY) ## the test suite, without downloads; files side by side in two processes
@@ -46,12 +52,19 @@ reproduce: $(READY) ## retrain and test what was chosen for the paper's networks
 weights: $(READY) ## remake the shipped pre-trained weights
 	$(BIN)/python -m releq_env.tasks.make_weights digits mnist fashion-mnist cifar10
 
-clean:
-	rm -rf .venv .venv-floor .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## what building, testing and checking have left
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(READY): pyproject.toml
+distclean: clean ## the environments of Python, too
+	rm -rf .venv .venv-floor .venv-newest
+
+$(AGENTS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable ".[agents,distributed,export,test,dev]"
+	$(PIP) ".[agents]"
+	touch $@
+
+$(READY): $(AGENTS)
+	$(PIP) ".[agents,distributed,export,test,dev]"
 	touch $@

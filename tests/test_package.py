@@ -50,9 +50,8 @@ def test_unknown_names() -> None:
         releq_env.Typo  # noqa: B018
 
 
-def test_version_is_the_projects() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert releq_env.__version__ == project["version"]
+def test_the_version_to_cite_is_the_packages() -> None:
+    assert f"\nversion: {releq_env.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_errors_name_what_was_given_and_what_is_accepted() -> None:
