@@ -37,7 +37,7 @@ def enjoy(options: Options) -> list[dict[str, Any]]:
     Raises:
         ReLeQError: In one line, if there is no finished run in the folder, or its agent cannot be played.
     """
-    from agents.algorithms.registry import find_agent
+    from agents.algorithms.registry import find_agent, import_all
     from agents.run.bare import played
     from agents.run.folder import RunFolder
     from agents.run.making import make_agent, make_env
@@ -45,6 +45,7 @@ def enjoy(options: Options) -> list[dict[str, Any]]:
     if options.episodes < 1:
         raise ReLeQError(f"--episodes {options.episodes} is not accepted; give a whole number from 1")
     settings = RunFolder.read_config(options.run).settings
+    import_all(settings.imports)
     agent = find_agent(settings.algo)
     if agent.searches:
         print(f"{settings.algo} searches: it has no policy to play. Its best assignment:")

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from agents.report.files import explained
 from agents.report.plots import draw_run
 from agents.run.option import optional
 from releq_env.command import ends_in_one_line
@@ -47,14 +46,16 @@ def plot(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
         if out is not None:
             raise ReLeQError(f"--out {out} is for several runs; the pictures of one go into its folder: leave it out")
         return draw_run(folders[0], runs[0])
-    if len(set(map(_problem, runs))) > 1:
+    if len({_problem(run) for run in runs}) > 1:
         print("these runs searched different problems: their rewards do not compare", file=sys.stderr)
     target = out or Path("rewards.png")
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise ReLeQError(f"--out {target} is no picture; give a name that ends in .png, .svg or .pdf")
     figure = pictures.rewards(_by_agent(runs))
-    with explained(target):
+    try:
         figure.savefig(target, dpi=150)
+    except OSError as error:
+        raise ReLeQError(f"{target} cannot be written ({error.strerror or error}); give another --out") from error
     return [target]
 
 
@@ -66,13 +67,31 @@ def _problem(run: Run) -> str:
 
 
 def _by_agent(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
-    """Return the runs of each agent on each environment; its name is that of the agent where there is one only."""
-    envs = {run.settings["env"] for run in runs}
+    """Return together the runs that differ in their seeds alone, named by the agent and what differs from its others.
+
+    That can be the environment, the problem, the hyperparameters, and how many environments are side by side.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        env = str(run.settings["env"]).rpartition(":")[2]
-        groups.setdefault(run.settings["algo"] + (f" on {env}" if len(envs) > 1 else ""), []).append(run)
-    return list(groups.items())
+        groups.setdefault(json.dumps([_said(run), _problem(run)], sort_keys=True), []).append(run)
+    said = [_said(members[0]) for members in groups.values()]
+    labels: list[str] = []
+    for each in said:
+        alike = [other for other in said if other["algo"] == each["algo"]]
+        differing = [name for name in each if len({repr(other.get(name)) for other in alike}) > 1]
+        label = " ".join([each["algo"], *(f"{name}={each[name]}" for name in differing)])
+        same = sum(other == label or other.startswith(f"{label} (") for other in labels)
+        labels.append(f"{label} ({same + 1})" if same else label)  # of another problem, of which more differs
+    return list(zip(labels, groups.values(), strict=True))
+
+
+def _said(run: Run) -> dict[str, Any]:
+    """Return what was asked for that can make runs of one agent differ, by name; neither seed nor length."""
+    settings = run.settings
+    table = (settings.get("env_kwargs") or {}).get("table")
+    found = {"algo": settings["algo"], "env": str(settings["env"]).rpartition(":")[2], "n_envs": settings.get("n_envs")}
+    found |= {} if table is None else {"table": Path(str(table)).stem}
+    return found | dict(settings.get("hyperparams") or {})
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -493,7 +493,11 @@ class Problem:
 
     def size_in_bytes(self, bitwidths: Sequence[int]) -> int:
         """Return the bytes of the quantized weights: codes packed, with the scales that the quantizer stores."""
-        pairs = zip(self.layers, self.check(bitwidths), strict=True)
+        try:
+            pairs = list(zip(self.layers, map(operator.index, bitwidths), strict=True))  # also of other bits
+        except (TypeError, ValueError):
+            accepted = f"give {self.num_layers} whole numbers, one a layer"
+            raise ReLeQError(f"the assignment {short(bitwidths)} does not fit; {accepted}") from None
         return int(sum(COSTS["size"](each, bits) for layer, bits in pairs for each in layer.each))
 
     def uniform(self) -> list[tuple[int, ...]]:

@@ -1,9 +1,10 @@
 """The agents by name."""
 
+import importlib
 import inspect
 import pkgutil
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +68,19 @@ class Agent(NamedTuple):
     continuous: bool = False
 
 
+def import_all(modules: Sequence[str]) -> None:
+    """Import modules that register agents.
+
+    Raises:
+        ReLeQError: If one cannot be found.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ReLeQError(f"--imports {module}: {error}; give a module that can be imported from here") from error
+
+
 def find_agent(algo: str) -> Agent:
     """Return how an agent is made.
 
@@ -77,7 +91,7 @@ def find_agent(algo: str) -> Agent:
     factory = ALGORITHMS[algo]
     try:
         if isinstance(factory, str):
-            factory = pkgutil.resolve_name(factory)
+            factory = _resolved(algo, factory)
         if algo in SEARCHERS or hasattr(factory, "ask"):
             return Agent(factory, searches=True, masks=True)
         bases = inspect.getmro(factory) if inspect.isclass(factory) else ()
@@ -96,6 +110,13 @@ def find_agent(algo: str) -> Agent:
         )
     continuous = getattr(factory, "continuous", False)
     return Agent(factory, searches=False, masks=getattr(factory, "masks", False), continuous=continuous)
+
+
+def _resolved(algo: str, name: str) -> Any:
+    try:
+        return pkgutil.resolve_name(name)
+    except (AttributeError, ValueError) as error:
+        raise ReLeQError(f"--algo {algo} is {name!r}, which cannot be found ({error}); give module:name") from error
 
 
 def read_hyperparams(algo: str, env_name: str) -> dict[str, Any]:

@@ -60,14 +60,23 @@ class Candidate:
         }
 
 
-def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping[str, float]) -> str:
+_ENDS = {
+    "budget": "",
+    "minutes": "ended by --minutes; ",
+    "timesteps": "ended by --timesteps; ",
+    "agent": "ended by the agent itself; ",
+}
+
+
+def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping[str, Any]) -> str:
     """Return the result as Markdown.
 
     Args:
         problem: What was searched.
         candidates: The best assignments found, best first, and the uniform ones.
         counts: `episodes`, `distinct_evaluations`, `retrained`, `wall_seconds` of all parts of the run, and of its
-            last part, repeating included, `part_seconds` and `agent_seconds`; `resumed`: whether there are several.
+            last part, repeating included, `part_seconds` and `agent_seconds`; `resumed`: whether there are several;
+            `ended_by`, see `RunProgress`.
     """
     compared = [candidate.compared(problem) for candidate in candidates]
     best, least = compared[0], problem.min_relative_accuracy
@@ -99,7 +108,7 @@ def summarize(problem: Problem, candidates: Sequence[Candidate], counts: Mapping
             table([name for name in header if not left_out.get(name)], [_row(problem, each) for each in compared]),
             against_uniform(compared),
             f"{episodes}{counts['distinct_evaluations']} distinct evaluations{retrained}; "
-            f"{counts['wall_seconds']:.1f} s{part}, of which the agent itself took "
+            f"{_ENDS[str(counts['ended_by'])]}{counts['wall_seconds']:.1f} s{part}, of which the agent itself took "
             f"{counts['agent_seconds']:.1f} s ({counts['agent_seconds'] / max(counts['part_seconds'], 1e-9):.0%}).",
         ]
     )

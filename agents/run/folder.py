@@ -164,7 +164,7 @@ class RunFolder:
         try:
             text = table.read_text()
             complete = whole_lines(text)
-            self.rows = parsed(complete)
+            self.rows = list({row["bitwidths"]: row for row in parsed(complete)}.values())  # each counts once
             evaluations = [recorded(row) for row in self.rows]
             for row in self.rows:
                 self._consider(row)

@@ -14,6 +14,7 @@ from agents.algorithms.searcher import SearcherAgent
 from agents.run.progress import Stopwatch
 from agents.run.settings import Settings
 from releq_env import ContinuousAction, ReLeQEnv, ReLeQError, WithinMask
+from releq_env.errors import short
 from releq_env.problem import Problem
 
 
@@ -72,7 +73,13 @@ def make_agent(settings: Settings, agent: Agent, env: Any, elsewhere: Stopwatch 
 
 def _made(settings: Settings, agent: Agent, searched: Any, hyperparams: dict[str, Any]) -> Any:
     try:
-        return agent.make(searched, settings.seed, **hyperparams)
+        made = agent.make(searched, settings.seed, **hyperparams)
+        if not hasattr(made, "ask" if agent.searches else "learn"):
+            raise ReLeQError(
+                f"--algo {settings.algo} has made {short(made)}, which has no method learn; enter a class with ask and "
+                "tell (a searcher), or what makes an agent that learns"
+            )
+        return made
     except ReLeQError:
         raise
     except (TypeError, ValueError) as error:

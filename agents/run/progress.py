@@ -165,6 +165,16 @@ class RunProgress:
             spent = max(spent, self._folder.elapsed / 60.0 / self._settings.minutes)
         return max(done, spent), spent < 1.0
 
+    @property
+    def ended_by(self) -> str:
+        """What ended the run: `budget`, `minutes`, `timesteps`, or the agent itself, `agent`."""
+        settings, evaluated = self._settings, self._evaluator.distinct_evaluations
+        if settings.budget is not None and evaluated >= settings.budget:
+            return "budget"
+        if settings.minutes is not None and self._folder.elapsed / 60.0 >= settings.minutes:
+            return "minutes"
+        return "timesteps" if self.timesteps >= settings.timesteps else "agent"
+
     def _write_episode(self, info: dict[str, Any], reward: float, length: int) -> None:
         self.episodes += 1
         row: dict[str, Any] = {"r": round(reward, 6), "l": length, "t": round(time.time() - self._begun, 3)}

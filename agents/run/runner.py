@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms.registry import Agent, find_agent
+from agents.algorithms.registry import Agent, find_agent, import_all
 from agents.report.files import explained, write, write_json
 from agents.report.plots import draw
 from agents.report.summary import summarize
@@ -19,10 +19,11 @@ from agents.run.making import make_agent, make_env
 from agents.run.progress import RunProgress, Stopwatch
 from agents.run.settings import Options, Settings, new_settings, resumed_settings
 from releq_env import ReLeQEnv, ReLeQError, __version__
-from releq_env.evaluation import BudgetExhausted
+from releq_env.evaluation import BudgetExhausted, Evaluation
 from releq_env.report.about import about
 from releq_env.searchers.folder import known
 from releq_env.searchers.rows import described
+from releq_env.workers.waiting import Assignment
 
 _UNNAMED = (
     "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: they are taken to "
@@ -40,6 +41,8 @@ def run(options: Options) -> RunFolder:
         ReLeQError: If an option is not accepted, or a file of the run cannot be written.
     """
     earlier = None if options.resume is None else RunFolder.read_config(options.resume)
+    if earlier is not None:
+        import_all(earlier.settings.imports)
     settings = new_settings(options) if earlier is None else resumed_settings(options, earlier.settings)
     agent = find_agent(settings.algo)
     path = options.resume or options.log_dir
@@ -66,7 +69,7 @@ def run(options: Options) -> RunFolder:
             if earlier is None:
                 RunFolder.check_new(path)  # again: another process may have been quicker
             else:
-                problem.evaluator.remember(folder.restore(), problem.evaluator.fingerprint)
+                problem.evaluator.remember(_restored(folder, settings.budget), problem.evaluator.fingerprint)
                 if settings == earlier.settings and report.exists() and (path / "report.json").exists():
                     print(f"{path} holds a finished run\n\n{report.read_text()}")
                     return folder
@@ -118,7 +121,7 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         with explained(model):
             learner.save(model)
     evaluator.listener = evaluator.budget = None
-    recommended = learner.recommend() if hasattr(learner, "recommend") else None
+    recommended = _recommended(learner, folder)
     candidates = confirm(folder, problem, recommended)
     redraw(candidates)
     counts = {
@@ -126,6 +129,7 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         "distinct_evaluations": len(folder.rows),
         "retrained": sum(row["retrained"] for row in folder.rows),
         "resumed": resumed,
+        "ended_by": progress.ended_by,
         "wall_seconds": round(wall, 2),
         "part_seconds": round(part, 2),
         "agent_seconds": round(part - others, 2),
@@ -144,6 +148,32 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
     write_json(folder.path / "report.json", {"counts": counts, "agent": of_agent, "candidates": rows})
     print("\n" + text)
     return folder
+
+
+def _restored(folder: RunFolder, budget: int | None) -> list[Evaluation]:
+    """Return what an earlier part of the run has recorded; refuse a budget that would end it before, untrained."""
+    found = folder.restore()
+    if budget is not None and budget < len(found):
+        raise ReLeQError(
+            f"--budget {budget} is less than the {len(found)} distinct evaluations that the run in {folder.path} has; "
+            "give more, or leave it out"
+        )
+    return found
+
+
+def _recommended(learner: Any, folder: RunFolder) -> Assignment | None:
+    """Return what an agent recommends, where it does.
+
+    Raises:
+        ReLeQError: If that was not evaluated.
+    """
+    given = learner.recommend() if hasattr(learner, "recommend") else None
+    if given is None:
+        return None
+    recommended = tuple(map(int, given))
+    if recommended not in {row["bitwidths"] for row in folder.rows}:
+        raise ReLeQError(f"the agent recommends {recommended}, which was not evaluated; let it recommend one that was")
+    return recommended
 
 
 def _check_unchanged(path: Path | None, what: str, now: Any, then: Any) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import gymnasium as gym
 import yaml
 
-from agents.algorithms.registry import ALGORITHMS, read_hyperparams
+from agents.algorithms.registry import ALGORITHMS, import_all, read_hyperparams
 from agents.run.option import optional
 from releq_env.errors import ReLeQError, check_choice
 from releq_env.registration import OWN_TABLE
@@ -49,6 +50,8 @@ class Options:
         default_factory=list
     )
     """Settings of the agent, e.g. learning_rate=0.001."""
+    imports: Annotated[list[str], optional("MODULE", "none")] = field(default_factory=list)
+    """Modules that register agents of one's own."""
     resume: Annotated[Path | None, optional("DIR", "a new run")] = None
     """Go on with the run in this folder; only --timesteps, --budget, --minutes and --workers may differ."""
 
@@ -69,6 +72,7 @@ class Settings:
         n_envs: Environments side by side; of a searcher, assignments asked for at once.
         hyperparams: Of the agent.
         written_for: Environments side by side that the hyperparameters are written for.
+        imports: Modules that register the agent, where it is one of one's own.
     """
 
     algo: str
@@ -82,6 +86,7 @@ class Settings:
     n_envs: int
     hyperparams: dict[str, Any]
     written_for: int
+    imports: Sequence[str] = ()
 
     @property
     def env_name(self) -> str:
@@ -95,6 +100,7 @@ def new_settings(options: Options) -> Settings:
     Raises:
         ReLeQError: If an option is not accepted.
     """
+    import_all(options.imports)
     algo, (env, env_kwargs) = options.algo or "ppo", _env(options)
     check_choice("algo", algo, ALGORITHMS)
     hyperparams = read_hyperparams(algo, env.rpartition(":")[2])
@@ -114,6 +120,7 @@ def new_settings(options: Options) -> Settings:
         n_envs=n_envs,
         hyperparams=hyperparams,
         written_for=written_for,
+        imports=list(options.imports),
     )
     return _checked(settings, options)
 
@@ -146,6 +153,13 @@ def resumed_settings(options: Options, earlier: Settings) -> Settings:
         raise ReLeQError(f"--resume {options.resume} keeps its hyperparameters; leave --hyperparams out")
     if options.log_dir is not None and options.resume and options.log_dir.resolve() != options.resume.resolve():
         raise ReLeQError(f"--log-dir {options.log_dir} and --resume {options.resume} are two folders; give one of them")
+    if options.imports and options.imports != earlier.imports:
+        raise ReLeQError(f"--resume {options.resume} keeps its --imports; leave them out")
+    if options.timesteps is not None and options.timesteps < earlier.timesteps:  # what was learned would be lost
+        raise ReLeQError(
+            f"--timesteps {options.timesteps} is less than the {earlier.timesteps} of the run in {options.resume}; "
+            "give more, or leave it out"
+        )
     more: dict[str, Any] = {name: getattr(options, name) for name in ("timesteps", "budget", "minutes")}
     return _checked(replace(earlier, **{name: value for name, value in more.items() if value is not None}), options)
 

@@ -16,11 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agents.algorithms.registry import import_all
 from agents.run.bare import STEPS_AN_EVALUATION
 from benchmarks.common import machine, recording
 from benchmarks.compare import schedule, suite
 from benchmarks.compare.facts import facts_of
-from benchmarks.compare.pool import POOLS, import_all, make_pool
+from benchmarks.compare.pool import POOLS, make_pool
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import Job, Variant
 from releq_env.command import ends_in_one_line

@@ -1,6 +1,7 @@
 """What is known of a problem beforehand, by its table: what runs are measured against."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ class Facts(NamedTuple):
         smallest: 1 if the optimum gives every layer its least bitwidth, else 0.
         hypervolume: Area that the Pareto front dominates in cost and relative accuracy, from (1, 0).
         front: The Pareto front, packed.
+        uniform_reward: The best reward of an assignment that gives every layer the same bitwidth; NaN if none was
+            measured, or the file is older than this column.
     """
 
     env: str
@@ -54,6 +57,7 @@ class Facts(NamedTuple):
     smallest: int
     hypervolume: float
     front: str
+    uniform_reward: float = math.nan
 
     @property
     def scale(self) -> float:
@@ -89,6 +93,7 @@ def facts_of(entry: Entry) -> Facts:
         int(is_smallest(problem)),
         landscape.hypervolume(reference=(1.0, 0.0)) / table.full_precision_accuracy,
         pack_front((each.state_of_quantization, each.relative_accuracy) for each in landscape.pareto_front()),
+        max((landscape.answer(each).objective for each in _uniform(problem)), default=math.nan),
     )
 
 
@@ -126,7 +131,14 @@ def unpack_front(text: str) -> list[Point]:
 def from_row(row: Mapping[str, str]) -> Facts:
     """Return what a row of `problems.csv` says."""
     kinds: dict[str, Any] = Facts.__annotations__
-    return Facts(**{name: kinds[name](row[name]) for name in Facts._fields})
+    return Facts(**{name: kinds[name](row[name]) for name in Facts._fields if name in row})
+
+
+def _uniform(problem: Problem) -> list[tuple[int, ...]]:
+    """Return the uniform assignments that were measured and keep `max_cost`."""
+    source = _source(problem)
+    measured = [each for each in problem.uniform() if source.table.get(each, source.seed) is not None]
+    return [each for each in measured if problem.keeps_max_cost(each)]
 
 
 def _source(problem: Problem) -> TableSource:

@@ -1,5 +1,6 @@
 """The pictures of a comparison."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def headline(scores: Scores, path: Path) -> None:
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axis = figure.subplots()
     _lines(axis, numbers, bands, shades, _bottom(scores, numbers, bands))
+    if not math.isnan(uniform := scores.uniform()):
+        axis.axhline(uniform, color="black", linestyle=":", linewidth=1.2, label="best uniform assignment")
     _counted(axis, numbers)
     axis.set_ylabel(f"normalised best reward (from {axis.get_ylim()[0]:.2f})")
     axis.set_title(_title(scores), fontsize=10, loc="left")

@@ -1,7 +1,6 @@
 """Runs side by side: in this process, in processes with one thread each, or on a Ray cluster."""
 
 import concurrent.futures
-import importlib
 import multiprocessing
 import os
 import signal
@@ -9,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from agents.algorithms.registry import import_all
 from benchmarks.compare.run import Job, Row, run
 from releq_env.errors import ReLeQError, check_choice
 
@@ -215,19 +215,6 @@ def make_pool(parallel: str, workers: int | None, modules: Sequence[str], cores:
         return Ray(workers, modules)
     count = workers or cores()
     return Here() if count == 1 else Processes(count, modules)
-
-
-def import_all(modules: Sequence[str]) -> None:
-    """Import modules that register agents.
-
-    Raises:
-        ReLeQError: If one cannot be found.
-    """
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ReLeQError(f"--imports {module}: {error}; give a module that can be imported from here") from error
 
 
 def _attempt_with(job: Job, modules: Sequence[str]) -> Outcome:

@@ -3,7 +3,7 @@
     python -m benchmarks.compare.report
 
 Reads `comparison.csv`, and as far as they are there `apart.csv`, `optimum.csv`, `defaults.csv`, `ablation.csv`,
-`paper.csv`, `transfer.csv`, `lottery.csv` and `rerun.csv`; writes a Markdown page and its pictures.
+`paper.csv`, `lottery.csv` and `rerun.csv`; writes a Markdown page and its pictures.
 """
 
 import argparse
@@ -149,7 +149,6 @@ _MORE: dict[str, Section] = {
     "defaults": _defaults,
     "ablation": _variants("Ablation", "ablation"),
     "paper": _variants("The paper's own ablations", "paper"),
-    "transfer": _variants("Transfer: few evaluations on an unseen table", "transfer"),
     "rerun": _rerun,
 }
 _FILES = ("comparison", *_MORE)
@@ -183,8 +182,9 @@ def _lottery(path: Path, out: Path) -> list[str]:
 
 
 def _made(main: Scores) -> str:
-    rows = [f"| {algo} | `{_settings(main, algo)}` |" for algo in main.algos]
-    return "\n".join([*_COMMANDS, "", *machine.listed(main.machines), "", "| agent | settings |", "|---|---|", *rows])
+    rows = [f"| {algo} | {main.settings[algo]['n_envs']} | `{_settings(main, algo)}` |" for algo in main.algos]
+    header = ["| agent | assignments or environments at once | settings |", "|---|---|---|"]
+    return "\n".join([*_COMMANDS, "", *machine.listed(main.machines), "", *header, *rows])
 
 
 _COMMANDS = (

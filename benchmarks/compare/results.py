@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ class Results:
             self.refresh()
             for each in facts:
                 before = self.facts.setdefault((each.env, each.reward), each)
+                if math.isnan(before.uniform_reward):
+                    self.facts[each.env, each.reward] = before._replace(uniform_reward=each.uniform_reward)
                 if before.digest != each.digest or before[4:12] != each[4:12]:
                     self._refuse(f"{each.env} with another table or constraint", each.env, None)
                     self.facts[each.env, each.reward] = each

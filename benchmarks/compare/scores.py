@@ -114,6 +114,12 @@ class Scores:
         """Return what is known of a problem, as the agent had it."""
         return self._results.of(self.rows(algo, env)[0])
 
+    def uniform(self) -> float:
+        """Return the normalised reward of the best uniform assignment, the interquartile mean over the problems."""
+        facts = [self.facts(self.algos[0], env) for env in self.envs]
+        values = [(each.uniform_reward - each.random_reward) / each.scale for each in facts]
+        return float(interquartile_mean(np.array([values])))
+
     def column(self, algo: str, name: str) -> Floats:
         """Return a normalised column of `comparison.csv`, shape `(seeds, problems)`."""
         return self._stacked(algo, lambda row: float(self._derived[row.env, row.algo, row.seed][name]))

@@ -20,7 +20,11 @@ def ranking(scores: Scores) -> str:
     """Return the table of all agents, by the area under the curve."""
     header = ("agent", "family", "seeds", "area under the curve", "at 50", "at 100", "at 300",
               "optimality gap at the end", "optimum found")  # fmt: skip
-    return table(header, [_rank_row(scores, algo) for algo in scores.algos], aligned=False)
+    rows = table(header, [_rank_row(scores, algo) for algo in scores.algos], aligned=False)
+    uniform = scores.uniform()
+    if math.isnan(uniform):
+        return rows
+    return f"{rows}\n\nThe best uniform assignment, the same bits in all layers, is worth {uniform:.3f} on this scale."
 
 
 def neighbours(scores: Scores, column: str = "at_100") -> str:

@@ -76,7 +76,7 @@ def verdict(group: Group) -> str:
         gap = difference_interval(ours, theirs, mean)
         better = improvement_interval(ours, theirs)
         said = "above" if gap.low > 0 else "below" if gap.high < 0 else "not told apart from"
-        worse = int((ours.mean(axis=0) < theirs.mean(axis=0) - 1e-3).sum())
+        worse = int((ours.mean(axis=0) < theirs.mean(axis=0)).sum())
         lines.append(
             f"- {said} `{other}`: mean best after 20 differs by {_said(gap, True)}; a run is better with probability "
             f"{_said(better)}, ties counting one half; worse on {worse} of {len(group.problems)} problems"

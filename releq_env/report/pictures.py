@@ -206,7 +206,8 @@ def action_names(choices: Sequence[int], action_mode: object) -> list[str]:
 def rewards(groups: Sequence[tuple[str, Sequence[Run]]], colours: Callable[[int], Any] | None = None) -> "Figure":
     """Draw the best reward so far against distinct evaluations, several runs on one axis.
 
-    A run that has ended keeps its last best. Of several runs of one name the median is drawn thick.
+    A run that has ended by itself keeps its last best; of one that its budget has ended, or nothing yet, the line ends
+    there. Of several runs of one name the median of those that are so long is drawn thick.
 
     Args:
         groups: Name -> its runs.
@@ -220,16 +221,16 @@ def rewards(groups: Sequence[tuple[str, Sequence[Run]]], colours: Callable[[int]
     x = np.arange(1, longest + 1)
     for index, (name, runs) in enumerate(groups):
         colour = (colours or colormaps["tab10" if len(groups) <= 10 else "tab20"])(index)
-        lines = np.array([np.pad(best, (0, longest - len(best)), mode="edge") for best in map(best_so_far, runs)])
+        lines = np.array([_continued(run, longest) for run in runs])
         several = len(runs) > 1
         for line in lines:
             axis.step(
                 x, line, where="post", color=colour, linewidth=0.8 if several else 1.8, alpha=0.45 if several else 1
             )
         label = f"{name} (median of {len(runs)})" if several else name
-        axis.step(
-            x, np.median(lines, axis=0), where="post", color=colour, linewidth=2.2 if several else 1.8, label=label
-        )
+        reached = _reached(lines)
+        middle = np.nanmedian(lines[:, :reached], axis=0)
+        axis.step(x[:reached], middle, where="post", color=colour, linewidth=2.2 if several else 1.8, label=label)
     axis.set_xlabel("distinct evaluations")
     axis.set_ylabel("best reward so far")
     _whole_numbers(styled(axis).xaxis)
@@ -238,6 +239,20 @@ def rewards(groups: Sequence[tuple[str, Sequence[Run]]], colours: Callable[[int]
         text.set_parse_math(False)
     _legend(legend)
     return figure
+
+
+def _continued(run: Run, length: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Return the best reward so far after each of so many evaluations; NaN where nobody knows."""
+    best = best_so_far(run)
+    if run.settled:
+        return np.pad(best, (0, length - len(best)), mode="edge")
+    return np.pad(best, (0, length - len(best)), constant_values=np.nan)
+
+
+def _reached(lines: "np.ndarray[Any, np.dtype[np.float64]]") -> int:
+    """Return up to where any of several lines goes."""
+    known = np.flatnonzero(~np.isnan(lines).all(axis=0))
+    return int(known[-1]) + 1 if len(known) else 0
 
 
 def _columns(rows: Sequence[Row]) -> tuple[Any, Any]:

@@ -193,6 +193,13 @@ class Run:
         """Whether the run came to its end."""
         return self.ended if self.own else bool(self.counts)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it ended by itself, not by its budget or its time: then its last best is that of any longer run."""
+        budget = self.settings.get("budget")
+        cut = self.settings.get("minutes") is not None or (budget is not None and len(self.rows) >= budget)
+        return self.finished and not cut
+
     @cached_property
     def best(self) -> Row | None:
         """The best assignment: it keeps `max_cost`, then has the highest reward, then the highest accuracy."""

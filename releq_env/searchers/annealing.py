@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from releq_env.errors import check_number
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.moves import draw_unknown, neighbours, starts
@@ -27,13 +28,19 @@ class Annealing:
         problem: What is searched.
         seed: Seeds it.
         temperature: The first one, over the standard deviation of all objectives so far.
-        cooling: What an assignment multiplies the temperature by, in (0, 1).
-        coldest: The last temperature over the first, in (0, 1).
+        cooling: What an assignment multiplies the temperature by, in [0, 1).
+        coldest: The last temperature over the first, in [0, 1).
+
+    Raises:
+        ReLeQError: If one of these is not accepted.
     """
 
     def __init__(
         self, problem: Problem, seed: int = 0, temperature: float = 0.03, cooling: float = 0.98, coldest: float = 0.02
     ) -> None:
+        check_number("temperature", temperature, above=0.0)
+        for name, share in (("cooling", cooling), ("coldest", coldest)):
+            check_number(name, share, below=1.0)
         self._problem = problem
         self._generator = np.random.default_rng(seed)
         self._random = RandomSearch(problem, seed)

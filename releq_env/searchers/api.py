@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from releq_env.searchers.base import Searcher
 from releq_env.searchers.folder import SearchFolder, settings
 from releq_env.searchers.registry import SEARCHERS, make_searcher
 from releq_env.searchers.result import SearchResult
+from releq_env.workers.waiting import Assignment
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,11 +115,13 @@ def _searched(
     try:
         with tqdm(total=asked["budget"], desc=problem.name, unit="evaluation", disable=not progress) as bar:
             while len(found) < asked["budget"] and fruitless < FRUITLESS:
-                wanted = searcher.ask(min(asked["n_envs"], asked["budget"] - len(found)))
+                wanted = [problem.check(assignment) for assignment in searcher.ask(asked["n_envs"])]
                 if not wanted:
                     break
-                told = evaluator.evaluate_many([problem.check(assignment) for assignment in wanted])
-                searcher.tell(told)
+                within = _first(wanted, found, asked["budget"] - len(found))
+                told = evaluator.evaluate_many(within)
+                if len(within) == len(wanted):  # else it is the end: the next part of the search asks for all of them
+                    searcher.tell(told)
                 fruitless = fruitless + len(told) if all(each.bitwidths in found for each in told) else 0
                 for each in told:
                     found.setdefault(each.bitwidths, each)
@@ -129,6 +133,16 @@ def _searched(
     finally:
         evaluator.listener = before
     return list(found.values())
+
+
+def _first(wanted: list[Assignment], known: Container[Assignment], new: int) -> list[Assignment]:
+    """Return the first of what is asked for, with at most so many that are new."""
+    counted: set[Assignment] = set()
+    for index, assignment in enumerate(wanted):
+        counted |= {assignment} if assignment not in known else set()
+        if len(counted) > new:
+            return wanted[:index]
+    return wanted
 
 
 def _is_task(given: Any) -> bool:

@@ -35,6 +35,7 @@ from releq_env.problem import Problem
 from releq_env.report.about import about
 from releq_env.searchers.rows import BEST, COLUMNS, described, parsed, recorded, row_of, whole_lines
 
+_ASKED = 20  # assignments, repeats among them, for each that is new: where `agents.train` would end
 _ROUNDING = 1e-9  # of a reward: another machine may compute its last digits differently
 
 
@@ -45,8 +46,8 @@ def settings(method: str, budget: int, seed: int, batch: int, problem: Problem) 
         "algo": method,
         "env": f"releq_env:{env}",
         "env_kwargs": env_kwargs,
-        "timesteps": budget * problem.num_layers,
-        "schedule_timesteps": budget * problem.num_layers,
+        "timesteps": _ASKED * budget * problem.num_layers,
+        "schedule_timesteps": _ASKED * budget * problem.num_layers,
         "budget": budget,
         "minutes": None,
         "seed": seed,
@@ -283,6 +284,9 @@ def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> di
             f"{path} holds a search whose loss or metric cannot be told from others; give another folder, and "
             "cache_key= a name that stands for them, so that the search can go on"
         )
+    for name in ("budget", "timesteps", "schedule_timesteps"):  # what is there was asked for, too
+        if isinstance(earlier := before["settings"].get(name), int):
+            config["settings"][name] = max(earlier, config["settings"][name])
     return config
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from releq_env.errors import ReLeQError
+from releq_env.errors import ReLeQError, check_whole
 from releq_env.evaluation import Evaluation
 from releq_env.problem import Problem
 from releq_env.searchers.improvement import clipped
@@ -53,6 +53,7 @@ class OptunaSearch:
         values: Callable[[Evaluation], Sequence[float]],
         tell_known: bool,
     ) -> None:
+        check_whole("startup", startup, 0, "")
         optuna = _optuna()
         self._problem = problem
         self._values = values

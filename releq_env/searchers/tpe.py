@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from releq_env.errors import check_whole
 from releq_env.problem import Problem
 from releq_env.searchers.optuna_study import OptunaSearch
 
@@ -20,10 +21,12 @@ class TPESearch(OptunaSearch):
         candidates: How many are drawn from the good ones' density for a proposal.
 
     Raises:
-        ReLeQError: If Optuna is not installed.
+        ReLeQError: If Optuna is not installed, or a number is not accepted.
     """
 
     def __init__(self, problem: Problem, seed: int = 0, startup: int = 10, candidates: int = 24) -> None:
+        candidates = check_whole("candidates", candidates, 1, "")
+
         def make_sampler(optuna: Any, seed: int) -> Any:
             return optuna.samplers.TPESampler(
                 seed=seed, multivariate=True, constant_liar=True, n_startup_trials=1, n_ei_candidates=candidates

@@ -1,6 +1,7 @@
 """`python -m agents.plot`: the pictures of one run again, or several runs on one axis."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.plot import main, plot
+from agents.plot import _by_agent, main, plot
 from releq_env.report import pictures, read_run
 from releq_env.report.run import Row, Run
 from tests.agents.reported import run
@@ -43,6 +44,29 @@ def test_several_runs_on_one_axis(runs: list[Path], tmp_path: Path, capsys: pyte
     with (runs[0] / "evaluations.csv").open() as file:
         rewards = [float(row["reward"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(axis.lines[0].get_ydata(), np.maximum.accumulate(rewards))
+
+
+def test_only_runs_that_differ_in_their_seeds_are_one_line(runs: list[Path], tmp_path: Path) -> None:
+    gp = [run(tmp_path / "two", "table", "--budget", "12", "--n-envs", "3", algo="gp"), runs[0]]
+    uneven = run(tmp_path / "uneven", "tests.agents.problems:uneven", "--budget", "4", algo="random")
+    found = [read_run(each) for each in (*gp, *runs[1:], uneven)]
+    labels = [(label, len(members)) for label, members in _by_agent(found)]
+    default = found[1].settings["n_envs"]
+    assert labels[:2] == [("gp n_envs=3", 1), (f"gp n_envs={default}", 1)]
+    assert [count for _, count in labels[2:]] == [2, 1]
+    assert len({label for label, _ in labels}) == 4
+
+
+def test_a_line_ends_where_nobody_knows_more(runs: list[Path], tmp_path: Path) -> None:
+    short = run(tmp_path / "short", "table", "--seed", "2", "--budget", "5", algo="random")
+    members = [read_run(each) for each in (short, *runs[1:])]
+    (axis,) = pictures.rewards([("random", members)]).axes
+    known = [int((~np.isnan(line.get_ydata())).sum()) for line in axis.lines]
+    assert known == [5, 12, 12, 12]
+    settled = dataclasses.replace(members[0], settings=members[0].settings | {"budget": 6})
+    assert settled.settled and not members[0].settled
+    (axis,) = pictures.rewards([("random", [settled, members[1]])]).axes
+    assert int((~np.isnan(axis.lines[0].get_ydata())).sum()) == 12
 
 
 def test_the_best_so_far_keeps_max_cost_if_anything_does() -> None:

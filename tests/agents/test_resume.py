@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.algorithms.registry import ALGORITHMS
+from agents.enjoy import main as play
 from agents.train import main
 from tests.agents import problems
+from tests.agents.commands import error
 from tests.agents.problems import arguments
 
 ROOT = Path(__file__).parents[2]
@@ -265,3 +268,70 @@ def test_killed_with_worker_processes_loses_nothing_and_leaves_none_behind(tmp_p
     assert len(recorded) == len(set(recorded))
     assert max(Counter(log.read_text().splitlines()).values()) == 1  # none paid twice
     assert {row["retrained"] for row in rows(run)} == {"1"}
+
+
+def test_what_would_throw_away_what_was_learned_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "ppo", "--budget", "16", "--timesteps", "320", "--log-dir", str(run), *arguments("like_digits")])
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert "--budget 5 is less than the 16 distinct evaluations" in error("--resume", str(run), "--budget", "5")
+    assert "--timesteps 64 is less than the 320" in error("--resume", str(run), "--timesteps", "64")
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "random", "--budget", "6", "--log-dir", str(run), *arguments("like_digits")])
+    with (run / "evaluations.csv").open("a") as file:
+        file.write((run / "evaluations.csv").read_text().splitlines(keepends=True)[3])
+    main(["--resume", str(run), "--budget", "8"])
+    assert json.loads((run / "report.json").read_text())["counts"]["distinct_evaluations"] == 8
+
+
+def test_an_agent_of_ones_own_goes_on_from_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_agents.py").write_text(
+        "from agents.algorithms.registry import ALGORITHMS\n"
+        "ALGORITHMS['mine'] = 'releq_env.searchers.local:LocalSearch'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(ALGORITHMS, "maps", [dict(ALGORITHMS.maps[0]), *ALGORITHMS.maps[1:]])
+    run, asked = tmp_path / "run", arguments("like_digits")
+    assert "--imports nowhere" in error("--imports", "nowhere", "--log-dir", str(run))
+    main(["--imports", "my_agents", "--algo", "mine", "--budget", "6", "--log-dir", str(run), *asked])
+    del ALGORITHMS["mine"]
+    sys.modules.pop("my_agents")
+    main(["--resume", str(run), "--budget", "9"])
+    assert len(rows(run)) == 9
+    del ALGORITHMS["mine"]
+    sys.modules.pop("my_agents")
+    play([str(run)])
+    assert "it has no policy to play" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("releq_env.searchers.local:Nope", "cannot be found"),
+        (lambda problem, seed: object(), "has no method learn"),
+    ],
+)
+def test_what_is_no_agent_gets_one_line(entry: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ALGORITHMS, "maps", [{**ALGORITHMS.maps[0], "odd": entry}, *ALGORITHMS.maps[1:]])
+    assert said in error("--algo", "odd", "--log-dir", str(tmp_path / "run"), *arguments("like_digits"))
+
+
+@pytest.mark.parametrize(("given", "ended"), [("--budget", "budget"), ("--timesteps", "timesteps")])
+def test_what_has_ended_a_run_is_said(given: str, ended: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["--algo", "random", given, "8", "--log-dir", str(run), *arguments("like_digits")])
+    assert json.loads((run / "report.json").read_text())["counts"]["ended_by"] == ended
+    assert ("ended by --timesteps" in (run / "report.md").read_text()) == (ended == "timesteps")
+
+
+def test_an_agent_that_has_not_begun_to_learn_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for budget, said in ((8, True), (80, False)):
+        run = tmp_path / str(budget)
+        main(["--algo", "dqn", "--budget", str(budget), "--log-dir", str(run), *arguments("like_digits")])
+        assert ("it has learned nothing yet" in capsys.readouterr().err) == said

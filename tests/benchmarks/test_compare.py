@@ -285,7 +285,8 @@ def test_the_report_is_made_of_the_files_alone(compared, tables, tmp_path):
     for said in ("## All agents", "| random | bounds | 3 |", "toy/default", "## A rerun", "## Untuned defaults", "own"):
         assert said in page
     drawn = {path.stem for path in (folder / "comparison").glob("*.png")}
-    assert drawn == {"curves", "profiles", "improvement", "fronts", "overhead", "lottery"}
+    assert "The best uniform assignment, the same bits in all layers, is worth " in page
+    assert drawn == {"headline", "curves", "profiles", "improvement", "fronts", "overhead", "lottery"}
     assert all(f"({name}.png)" in page for name in drawn)
     csv_before = compared.read_bytes()
     report(["--results", str(folder)])

@@ -311,3 +311,24 @@ def test_kill_9_loses_what_is_under_way_at_most(moments: Sequence[int], tmp_path
 
 def test_names_are_public() -> None:
     assert releq_env.search is search
+
+
+def test_a_smaller_budget_is_not_written_down(tmp_path: Path) -> None:
+    searched(budget=9, method="random", folder=tmp_path)
+    before = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert len(searched(budget=4, method="random", folder=tmp_path).evaluations) == 9
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == before
+
+
+@pytest.mark.parametrize("method", SEARCHERS)
+@pytest.mark.parametrize("parts", [(1, 8), (2, 8), (3, 5, 8)])
+def test_a_search_in_parts_is_that_in_one(method: str, parts: tuple[int, ...], tmp_path: Path) -> None:
+    def part(folder: str, budget: int) -> SearchResult:
+        problem = Problem.from_table("mnist-wrpn", min_relative_accuracy=0.999)  # with an evaluator of its own
+        return searched(problem, budget=budget, method=method, folder=tmp_path / folder)
+
+    whole = part("whole", parts[-1])
+    for budget in parts:
+        last = part("parts", budget)
+    assert [each.bitwidths for each in last.evaluations] == [each.bitwidths for each in whole.evaluations]
+    assert len(last.evaluations) <= parts[-1]
