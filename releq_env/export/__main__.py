@@ -48,13 +48,18 @@ def export(options: argparse.Namespace) -> Path:
     chosen = FORMATS[options.format]
     target = Path(options.output) if options.output else path.with_name(chosen.file)
     inputs = _inputs(options.check, about, options.data_root)  # before anything that takes time
-    for line in chosen.writer()(model, target):
-        print(line)
-    if inputs is not None:
-        agreement = compare(network, chosen.runner()(model, target), inputs)
-        if not agreement.agree:
-            raise ReLeQError(f"outputs of {target} {agreement}; do not use it, and report this")
-        print(f"outputs {agreement}")
+    unchecked = target.with_name(f".unchecked-{target.name}")  # what disagrees replaces nothing
+    try:
+        for line in chosen.writer()(model, unchecked):
+            print(line)
+        if inputs is not None:
+            agreement = compare(network, chosen.runner()(model, unchecked), inputs)
+            if not agreement.agree:
+                raise ReLeQError(f"outputs of {target.name} {agreement}; it was not written; please report this")
+            print(f"outputs {agreement}")
+        unchecked.replace(target)
+    finally:
+        unchecked.unlink(missing_ok=True)
     _print_sizes(model, options.format, target)
     return target
 

@@ -1,5 +1,7 @@
 """The format `onnx`: weights as integers of 2, 4 or 8 bits with DequantizeLinear."""
 
+import contextlib
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +79,7 @@ def _exported(network: nn.Module, about: About, opset: int) -> tuple[ModelProto,
     settings |= {"input_names": ["input"]}
     # Two examples: a batch of one is taken for a constant.
     example = torch.zeros(2, *about.input_shape, dtype=kind)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # where it fails it prints whole graphs
         warnings.simplefilter("ignore")
         try:
             shapes = ({0: torch.export.Dim.DYNAMIC},)

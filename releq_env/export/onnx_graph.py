@@ -1,6 +1,6 @@
 """Changes of an ONNX graph: integers in place of float weights, normalisation folded into their scales."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from releq_env.errors import ReLeQError, short
 from releq_env.export.integers import Integers
 
 OPSETS = {2: 25, 4: 21, 8: 18}
@@ -66,7 +67,7 @@ def fold_batch_norm(model: ModelProto, weights: dict[str, Integers]) -> None:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     readers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
-        for name in node.input:
+        for name in _reads(node):
             readers.setdefault(name, []).append(node)
     results = {result.name for result in graph.output}
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
@@ -100,7 +101,7 @@ def fold_batch_norm(model: ModelProto, weights: dict[str, Integers]) -> None:
 def strip(model: ModelProto) -> None:
     """Remove what says where the graph comes from (paths of source files), and what nothing reads."""
     graph = model.graph
-    read = {name for node in graph.node for name in node.input} | {result.name for result in graph.output}
+    read = {name for node in graph.node for name in _reads(node)} | {result.name for result in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
@@ -110,6 +111,16 @@ def strip(model: ModelProto) -> None:
         part.ClearField("doc_string")
 
 
+def _reads(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads, those that its branches and loops read among them."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            for each in inner.node:
+                yield from _reads(each)
+            yield from (result.name for result in inner.output)
+
+
 def ir_version(opset: int) -> int:
     """Return the oldest version of the file format that may hold an opset."""
     found: int = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
@@ -117,8 +128,11 @@ def ir_version(opset: int) -> int:
 
 
 def check(model: ModelProto) -> None:
-    """Raise `onnx.checker.ValidationError` if a model is none."""
-    onnx.checker.check_model(model, full_check=True)
+    """Raise `ReLeQError` if a model is none."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ReLeQError(f"what was made of the network is no ONNX ({short(error)}); use --format packed") from error
 
 
 def _dequantized(graph: GraphProto, name: str, integers: Integers) -> list[NodeProto]:

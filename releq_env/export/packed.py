@@ -19,6 +19,7 @@ from releq_env.export.content import Content, names_of
 from releq_env.export.layer import packed_layer, quantized_layers
 from releq_env.export.state import contiguous, distinct, order, rest, weight_identity
 from releq_env.layer_info import LayerInfo
+from releq_env.quantization.layers import bare
 
 _MOST_BYTES = 2**33  # of a file of which nothing is known
 _MEND = "give load_packed the network that was saved, as it was before quantize()"
@@ -93,7 +94,7 @@ def read_packed(path: str | os.PathLike[str], network: nn.Module) -> tuple[nn.Mo
     _check_module(network)
     path = Path(path)
     with pinned_arithmetic(), torch.no_grad():
-        network = copy.deepcopy(network).eval()
+        network = copy.deepcopy(bare(network)).eval()
         description, tensors = container.read(path, _most_bytes(network))
         try:
             content = Content.read(description, tensors)

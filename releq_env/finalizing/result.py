@@ -162,7 +162,7 @@ def interval_of_difference(
 ) -> tuple[float, float] | None:
     """Return the interval that holds the mean of one lot less that of another (Welch 1947); `None` for one value.
 
-    Where one lot is all the same, it is that of `interval`.
+    Where one lot is all the same, it is that of `interval`; where both are, there is none.
 
     Args:
         ones: Of independent draws, taken for normally distributed.
@@ -173,8 +173,8 @@ def interval_of_difference(
         return None
     difference = float(np.mean(ones) - np.mean(others))
     errors = [float(np.var(values, ddof=1)) / len(values) for values in (ones, others)]
-    if (error := sum(errors)) == 0.0:
-        return difference, difference
+    if (error := sum(errors)) == 0.0:  # of few examples: it says nothing of how they would differ
+        return None
     shares = [(each / error) ** 2 / (len(values) - 1) for each, values in zip(errors, (ones, others), strict=True)]
     half = float(stats.t.ppf(0.5 + confidence / 2.0, 1.0 / sum(shares))) * error**0.5
     return difference - half, difference + half

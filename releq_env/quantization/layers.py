@@ -16,6 +16,7 @@ from releq_env.layer_info import LayerInfo
 from releq_env.quantization.registry import QUANTIZERS
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NOT_CALLED = "is not called"
 QUANTIZABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear, nn.Embedding)
 
 
@@ -45,12 +46,19 @@ class Survey:
     outputs: Any
 
 
+def bare(model: nn.Module) -> nn.Module:
+    """Return the network within what `torch.compile` or `nn.DataParallel` have made of it; itself if neither has."""
+    model = getattr(model, "_orig_mod", model)
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
 def quantizable_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerInfo, ...]:
     """Describe the quantizable layers of a network, in the order in which a forward pass calls them.
 
-    The network is run once, in evaluation mode and without gradients, on one input of zeros; it is
-    left as it was. A layer that is called several times is listed once, with the sum of its
-    multiply-accumulates. Modules that share a weight are layers of their own here, see `survey`.
+    The network is run once, in evaluation mode and without gradients, on one input of zeros, of the type of its
+    parameters, or of whole numbers where it begins with an embedding; it is left as it was. A layer that is called
+    several times is listed once, with the sum of its multiply-accumulates. Modules that share a weight are layers of
+    their own here, see `survey`.
 
     Args:
         network: Any module.
@@ -62,8 +70,14 @@ def quantizable_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tupl
     Raises:
         ReLeQError: If the network calls no quantizable layer, or one whose weight cannot be quantized.
     """
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    found = survey(network, torch.zeros(1, *input_shape, dtype=torch.float32, device=device), apart=True)
+    first = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
+    inputs = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
+    try:
+        found = survey(network, inputs, apart=True)
+    except RuntimeError:
+        if not any(isinstance(module, nn.Embedding) for module in network.modules()):
+            raise
+        found = survey(network, inputs.long(), apart=True)
     if found.unable:
         raise ReLeQError(f"layer {found.unable[0]!r} cannot be quantized: {found.left_out[found.unable[0]]}")
     return found.layers
@@ -72,12 +86,13 @@ def quantizable_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tupl
 def survey(network: nn.Module, inputs: Tensor, skip: Collection[str] = (), apart: bool = False) -> Survey:
     """Run a network once, and describe what of it can be quantized and what cannot.
 
-    A layer that is called several times is one layer, with the sum of its multiply-accumulates; so are
-    several modules with one weight. Of `nn.MultiheadAttention` the output projection is a layer.
+    A layer that is called several times is one layer, with the sum of its multiply-accumulates, the mean over the
+    inputs; so are several modules with one weight. Of `nn.MultiheadAttention` the output projection is a layer.
 
     Args:
         network: Any module. It runs in evaluation mode, without gradients, and is left as it was.
-        inputs: One input, with the batch dimension, where the network is.
+        inputs: One or several, with the batch dimension, where the network is. A layer that is called for none of
+            them is left out.
         skip: Names of modules that stay in full precision, with all that is in them.
         apart: Whether a layer is what is called as one, whatever weight it shares.
 
@@ -103,7 +118,7 @@ def survey(network: nn.Module, inputs: Tensor, skip: Collection[str] = (), apart
     finally:
         for hook in hooks:
             hook.remove()
-    left_out = {name: "is not called" for module, name in names.items() if module not in macs}
+    left_out = {name: NOT_CALLED for module, name in names.items() if module not in macs}
     chosen: dict[nn.Module, int] = {}
     first: dict[Tensor, nn.Module] = {}  # of those with one weight
     unable: list[str] = []
@@ -132,7 +147,7 @@ def survey(network: nn.Module, inputs: Tensor, skip: Collection[str] = (), apart
                 f"{type(network).__name__} has no quantizable layer; it needs at least one of "
                 + ", ".join(kind.__name__ for kind in QUANTIZABLE)
             )
-        layers = tuple(_describe(names[module], module, work) for module, work in chosen.items())
+        layers = tuple(_describe(names[module], module, -(-work // len(inputs))) for module, work in chosen.items())
     return Survey(layers, left_out, tuple(unable), outputs)
 
 

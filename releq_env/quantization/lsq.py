@@ -92,7 +92,7 @@ class LSQ(WeightQuantizer):
         return quantized
 
     def encode(self, weight: Tensor) -> Codes:
-        step = per_channel(self.step.detach().clamp(min=SMALLEST_STEP), weight)
+        step = per_channel(_positive(self.step.detach()), weight)
         # Times the reciprocal, as in the forward pass: half-way values then round alike.
         levels = _rounded(weight * (1.0 / step), self.grid)
         spacing = 2 if self.grid.shift else 1  # halves are counted twice: 1, 3, 5, ...
@@ -140,6 +140,11 @@ class StackedLSQ(nn.Module):
         return quantized
 
 
+def _positive(step: Tensor) -> Tensor:
+    """Return steps that can be divided by, in their type: float16 has nothing as small as `SMALLEST_STEP`."""
+    return step.clamp(min=max(SMALLEST_STEP, torch.finfo(step.dtype).tiny))
+
+
 def _rounded(scaled: Tensor, grid: Grid) -> Tensor:
     """Return the levels that are nearest, in steps."""
     if not grid.shift:
@@ -155,7 +160,7 @@ class _LearnedStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, step: Tensor, grid: Grid, gradient_scale: float) -> Tensor:
-        step = step.clamp(min=SMALLEST_STEP)
+        step = _positive(step)
         scaled = weight * per_channel(1.0 / step, weight)
         levels = _rounded(scaled, grid)
         ctx.save_for_backward(scaled, levels)
@@ -182,7 +187,7 @@ class _LearnedSteps(torch.autograd.Function):
     def forward(
         ctx: Any, stack: Tensor, step: Tensor, top: Tensor, shift: Tensor, edge: Tensor, gradient_scale: Tensor
     ) -> Tensor:
-        step = step.clamp(min=SMALLEST_STEP)
+        step = _positive(step)
         scaled = stack * spread(1.0 / step, stack)
         levels = (scaled - shift).round_().add_(shift).clamp_(-top, top)
         ctx.save_for_backward(scaled, levels, edge, gradient_scale)

@@ -275,7 +275,7 @@ def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> di
     if changed := sorted(name for name in kept[0] | kept[1] if kept[0].get(name) != kept[1].get(name)):
         raise ReLeQError(
             f"{path} holds a search with another {', '.join(changed)}; give another folder, or the same "
-            "network, data and arguments"
+            f"network, data and arguments{_recipe_of(before)}"
         )
     rows = path / "evaluations.csv"
     begun = rows.exists() and rows.read_bytes().count(b"\n") > 1  # it has more than the columns' names
@@ -288,6 +288,15 @@ def checked_config(path: Path, problem: Problem, asked: Mapping[str, Any]) -> di
         if isinstance(earlier := before["settings"].get(name), int):
             config["settings"][name] = max(earlier, config["settings"][name])
     return config
+
+
+def _recipe_of(config: Mapping[str, Any]) -> str:
+    """Return in words how to ask for the recipe that a search has found; where no cache keeps it, it is found anew."""
+    recipe = ((config.get("own") or {}).get("found") or {}).get("recipe")
+    if not isinstance(recipe, Mapping):
+        return ""
+    named = ", ".join(f"{name}={value!r}" for name, value in recipe.items())
+    return f" (its recipe was found: retraining=releq_env.tasks.RetrainingRecipe({named}))"
 
 
 def config_of(problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class SearchResult:
         kept = "" if self.success else "; it does NOT keep what was asked for"
         return (
             f"{problem.name}: {' '.join(map(str, best.bitwidths))}, {terms['average_bits']:.2f} bits a layer, "
-            f"{terms['weighted_bits']:.2f} a weight, {problem.size_in_bytes(best.bitwidths):,} bytes, accuracy "
-            f"{best.accuracy:.4f} of {problem.full_precision_accuracy:.4f} "
+            f"{terms['weighted_bits']:.2f} a weight, {problem.size_in_bytes(best.bitwidths):,} bytes of weights, "
+            f"accuracy {best.accuracy:.4f} of {problem.full_precision_accuracy:.4f} "
             f"({len(self.evaluations)} evaluations){kept}"
         )

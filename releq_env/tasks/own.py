@@ -1,8 +1,10 @@
 """A user's own network and data, as a task: the whole engine takes it then like a built-in one."""
 
+import contextlib
 import copy
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from releq_env.arithmetic import pinned_arithmetic
 from releq_env.errors import ReLeQError, short
-from releq_env.quantization.layers import Survey, survey
+from releq_env.quantization.layers import NOT_CALLED, Survey, bare, survey
 from releq_env.tasks.datasets import Examples
 from releq_env.tasks.layouts import keep_contiguous, takes_channels_last
 from releq_env.tasks.own_data import own_data
@@ -24,6 +26,7 @@ from releq_env.tasks.task import PretrainingRecipe, RetrainingRecipe, Task, top1
 
 _MEASURING_BATCH = 128
 _PROBES = 4
+_SURVEYED = 64  # examples that a network is run on to find its layers: some may be called for few of them
 
 
 class OwnNetwork(NamedTuple):
@@ -57,6 +60,7 @@ class OwnPretrained(Pretrained):
             "weights": self.sha256,
             "architecture": architecture(self.network),
             "computes": behaviour_sha256(self.network, self.input_shape, self.probes),
+            "accuracy": repr(self.accuracy),  # on all of validation: what a few inputs do not tell
         }
 
 
@@ -78,14 +82,17 @@ class Given:
 class FromZero:
     """A metric, of which values below 0 count as 0: R2 of a network that has collapsed is negative.
 
-    It is not asked about outputs that are no numbers any more, which many metrics refuse: they count as 0. So do
-    infinite ones if it refuses them.
+    Above a bound they count as that: retrained, a network may be better than what 1 stands for. It is not asked about
+    outputs that are no numbers any more, which many metrics refuse: they count as 0. So do infinite ones if it refuses
+    them.
 
     Attributes:
         metric: `(outputs, targets) -> number`.
+        most: The bound; none before it is known that the network in full precision keeps it.
     """
 
     metric: Callable[[Any, Any], Any]
+    most: float = math.inf
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> float:
         if outputs.isnan().any():
@@ -96,7 +103,7 @@ class FromZero:
             if outputs.isinf().any():
                 return 0.0
             raise ReLeQError(f"metric= fails ({type(error).__name__}: {' '.join(str(error).split())})") from error
-        return value if value > 0.0 else 0.0
+        return min(value, self.most) if value > 0.0 else 0.0
 
 
 @torch.inference_mode(False)  # the caller's: what is copied here is differentiated later
@@ -144,7 +151,7 @@ def own_network(
     training, validation = data.load()
     # A copy, in one layout: it is kept and sent elsewhere, and is to be the same wherever the data are.
     few = data.normalize(training.inputs[:_PROBES]).contiguous().clone()
-    found = _surveyed(network, few, skip)
+    found = _surveyed(network, data.normalize(training.inputs[:_SURVEYED]).contiguous(), skip)
     _thaw(network, found)
     outputs = parts_of(found.outputs, f"what {name} returns")[1]
     _check_batches(network, few, outputs, name)
@@ -188,7 +195,8 @@ def trained(own: OwnNetwork, skip: Collection[str] = ()) -> OwnNetwork:
     network = load_pretrained(own.task, probes=own.pretrained.probes).network
     for name, parameter in own.pretrained.network.named_parameters():
         network.get_parameter(name).requires_grad_(parameter.requires_grad)
-    found = _surveyed(network, own.pretrained.probes, skip)
+    data = own.task.dataset
+    found = _surveyed(network, data.normalize(data.load()[0].inputs[:_SURVEYED]).contiguous(), skip)
     return _measured(replace(own.task, network=Given(network)), network, found, own.pretrained.probes)
 
 
@@ -213,6 +221,8 @@ def _measured(task: Task, network: nn.Module, found: Survey, few: Tensor, may_be
             f"metric= gives {accuracy:g} for {task.name} on the validation data; give one in (0, 1], larger is better: "
             "accuracy, R2, IoU, or 1 / (1 + error)"
         )
+    if isinstance(task.metric, FromZero):
+        task = replace(task, metric=replace(task.metric, most=1.0))
     weights = _state_sha256(network)
     shape = task.dataset.input_shape
     return OwnNetwork(task, OwnPretrained(network, found.layers, accuracy, weights, shape, few), found.left_out)
@@ -222,6 +232,7 @@ def _copied(model: nn.Module) -> nn.Module:
     """Return a copy on the processor, in evaluation mode; what is frozen in the network is so in the copy."""
     if not isinstance(model, nn.Module):
         raise ReLeQError(f"model={short(model)} is no network; give a torch.nn.Module")
+    model = bare(model)
     if lazy := [name for name, each in model.named_parameters() if isinstance(each, nn.UninitializedParameter)]:
         raise ReLeQError(f"{lazy[0]!r} of the network has no shape yet; run the network once before")
     kinds = {each.dtype for each in model.parameters() if each.is_floating_point() or each.is_complex()}
@@ -250,6 +261,9 @@ def _surveyed(network: nn.Module, few: Tensor, skip: Collection[str]) -> Survey:
     skip = (skip,) if isinstance(skip, str) else skip
     try:
         found = survey(network, few[:1], skip)
+        if NOT_CALLED in found.left_out.values():  # perhaps for another input, as the experts of a mixture are
+            with contextlib.suppress(Exception):  # that it takes one input only is said later
+                found = survey(network, few, skip)
     except ReLeQError:
         raise
     except Exception as error:  # whatever a network raises
@@ -268,6 +282,7 @@ def _check_batches(network: nn.Module, few: Tensor, expected: Layout, name: str)
     with torch.no_grad():
         try:
             outputs, layout = parts_of(network(few), f"what {name} returns")
+            again, _ = parts_of(network(few), f"what {name} returns")
         except RuntimeError as error:
             raise ReLeQError(
                 f"{name} cannot be run on {len(few)} inputs at once ({error}); let it take a batch"
@@ -276,6 +291,11 @@ def _check_batches(network: nn.Module, few: Tensor, expected: Layout, name: str)
         shapes = ", ".join(str(tuple(each.shape)) for each in outputs)
         raise ReLeQError(
             f"{name} returns {shapes} for {len(few)} inputs; let every output have one row an input, batch first"
+        )
+    if not all(torch.allclose(one, other, 0.0, 0.0, equal_nan=True) for one, other in zip(outputs, again, strict=True)):
+        raise ReLeQError(
+            f"{name} returns something else each time for the same inputs; in evaluation mode it may draw nothing (has "
+            "F.dropout its training=self.training?)"
         )
 
 
@@ -288,16 +308,19 @@ def _checked_functions(
     parts: tuple[Examples, Examples],
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], float]]:
     """Return loss and metric of what the engine knows: one tensor of outputs and one of targets."""
+    loss = F.cross_entropy if _is_plain_cross_entropy(loss) else loss
     if loss in (None, F.cross_entropy) and metric in (None, top1_accuracy):
         _check_classes(layouts, parts)
         return F.cross_entropy, top1_accuracy
+    outputs, targets = layouts
+    if metric is None and _why_no_classes(layouts, parts) is None:
+        metric = top1_accuracy  # of a classifier with a loss of its own
     if loss is None or metric is None:
         missing, given = ("loss", "metric") if loss is None else ("metric", "loss")
         raise ReLeQError(
             f"{given}= was given without {missing}=; give both, the metric larger where it is better and in (0, 1]: "
             "accuracy, R2, IoU, or 1 / (1 + error)"
         )
-    outputs, targets = layouts
     several = outputs.several or targets.several
     of_batch: Any = Separated(loss, outputs, targets) if several else loss
     of_all: Any = Separated(metric, outputs, targets) if several else metric
@@ -310,20 +333,35 @@ def _checked_functions(
             raise ReLeQError(f"loss= fails on the first examples ({type(error).__name__}: {error})") from error
     if not fine:
         raise ReLeQError(f"loss= gives {short(value)}; let it return one number, with a gradient to the outputs")
-    return of_batch, FromZero(of_all)
+    return of_batch, top1_accuracy if metric is top1_accuracy and not several else FromZero(of_all)
+
+
+def _is_plain_cross_entropy(loss: Any) -> bool:
+    """Whether it is torch's module with nothing but defaults, which is the function."""
+    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None:
+        return False
+    plain = nn.CrossEntropyLoss()
+    return all(getattr(loss, name) == getattr(plain, name) for name in ("ignore_index", "reduction", "label_smoothing"))
 
 
 def _check_classes(layouts: tuple[Layout, Layout], parts: tuple[Examples, Examples]) -> None:
+    if why := _why_no_classes(layouts, parts):
+        raise ReLeQError(why)
+
+
+def _why_no_classes(layouts: tuple[Layout, Layout], parts: tuple[Examples, Examples]) -> str | None:
+    """Return in words why outputs and targets are not those of a classifier; `None` if they are."""
     outputs, targets = layouts
     classes = outputs.shape[0] if len(outputs.shape) == 1 else 0
     whole = targets.dtype in (torch.int64, torch.uint8) and targets.shape == () and not targets.several
     if outputs.several or not whole or not all(_within(part.targets, classes) for part in parts):
         shapes = " and ".join(f"(N, {', '.join(map(str, leaf.shape))})" for leaf in outputs.leaves)
         of_targets = " and ".join(f"{leaf.dtype} (N, {', '.join(map(str, leaf.shape))})" for leaf in targets.leaves)
-        raise ReLeQError(
+        return (
             f"outputs {shapes} and targets {of_targets} are not those of a classifier (N, classes) and int64 (N,) "
             "below the number of classes; give loss= and metric="
         )
+    return None
 
 
 def _within(labels: Tensor, classes: int) -> bool:

@@ -170,6 +170,11 @@ def _check(parts: Mapping[str, Part], layouts: Sequence[Layout]) -> None:
     examples = {what: part.examples for what, part in parts.items()}
     shapes = [(each.inputs.shape[1:], is_ids(each.inputs), each.targets.shape[1:]) for each in examples.values()]
     for what, shape, layout in zip(examples, shapes, layouts, strict=True):
+        if shape == shapes[0] and layout.names != layouts[0].names:
+            raise ReLeQError(
+                f"an example of {what} has {layout.described} as targets, and one of train_data "
+                f"{layouts[0].described}; give the same, in the same order, in all"
+            )
         if shape != shapes[0] or layout.names != layouts[0].names:
             raise ReLeQError(
                 f"an example of {what} has inputs of shape {tuple(shape[0])} and targets of shape {tuple(shape[2])}, "

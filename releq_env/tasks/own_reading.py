@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import operator
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from numbers import Real
@@ -135,6 +136,7 @@ def _of_pair(given: Any, targets: Any, what: str, room: Room) -> tuple[Part, Lay
     if room.take(counts[0] * _size(first, layout.rebuilt([tensor[:1] for tensor in tensors]))):
         # Copies: what is the caller's may be changed later, and accuracies of that would be kept for these data.
         inputs, columns = _inputs(given, what), joined(targets, torch.float64)
+        _check_finite(inputs, what, 0)
         kept = inputs.clone() if _same_memory(inputs, given) else inputs
         return Part(Examples(kept, columns if layout.several else columns.clone())), layout
     starts = range(0, counts[0], _BATCH)
@@ -156,9 +158,11 @@ def _batches(data: Any, what: str) -> Iterator[tuple[Tensor, Any]]:
 
 def _collected(batches: Iterable[tuple[Tensor, Any]], what: str, room: Room) -> tuple[Part, Layout]:
     kept: list[Examples] = []
-    taken, files, layout = 0, None, None
+    taken, files, layout, count = 0, None, None, 0
     with contextlib.ExitStack() as folder, _of_one_shape(what):
         for inputs, targets in batches:
+            _check_finite(inputs, what, count)
+            count += len(inputs)
             found = parts_of(targets, what)[1]
             layout = layout or found
             if layout.several and found != layout:
@@ -248,17 +252,20 @@ def _same_randomness() -> Iterator[None]:
 
 def _explained(data: Any, what: str) -> Iterator[Any]:
     try:
-        yield from _in_order(data)
+        yield from _in_order(data, what)
     except Exception as error:  # whatever somebody's data set raises
         raise ReLeQError(f"{what} cannot be read ({type(error).__name__}: {error}); {_ACCEPTED}") from error
 
 
-def _in_order(data: Any) -> Iterable[Any]:
+def _in_order(data: Any, what: str) -> Iterable[Any]:
     if not isinstance(data, torch_data.DataLoader):
         return torch_data.DataLoader(data, batch_size=_BATCH)
     chosen = _chosen(data)
     if chosen is None:
         return data
+    if len(chosen) < len(data.dataset):  # type: ignore[arg-type]  # both have a length, or nothing is chosen
+        count = f"{len(chosen)} of the {len(data.dataset)} examples"  # type: ignore[arg-type]
+        print(f"{what}: {count} of its data set are read, those that its sampler draws", file=sys.stderr, flush=True)
     # Somebody's own function may count on how many examples it is given.
     own: Any = data.batch_sampler
     size = _BATCH if data.collate_fn is torch_data.default_collate else own.batch_size
@@ -267,8 +274,11 @@ def _in_order(data: Any) -> Iterable[Any]:
     )
 
 
-def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | None:
-    """Return those examples of a loader's data set that it draws from; `None`: that can only be seen by reading it."""
+def _chosen(loader: torch_data.DataLoader[Any]) -> Any:
+    """Return those examples of a loader's data set that it draws from; `None`: that can only be seen by reading it.
+
+    Of one that draws by weights all: what it leaves out by chance is no choice, and nothing is drawn twice here.
+    """
     dataset, batches = loader.dataset, loader.batch_sampler
     if isinstance(dataset, torch_data.IterableDataset) or not isinstance(dataset, Sized):
         return None
@@ -276,7 +286,8 @@ def _chosen(loader: torch_data.DataLoader[Any]) -> torch_data.Dataset[Any] | Non
         return None
     sampler: Any = batches.sampler
     plain = type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler)
-    if plain and len(sampler.data_source) == len(dataset):
+    weighted = type(sampler) is torch_data.WeightedRandomSampler and len(sampler.weights) == len(dataset)
+    if weighted or (plain and len(sampler.data_source) == len(dataset)):
         return dataset
     try:
         with _as_it_was(getattr(sampler, "generator", None)):
@@ -325,6 +336,17 @@ def _tensor(given: Any, what: str) -> Tensor:
     if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16):
         return tensor.float()
     return tensor.long() if tensor.dtype in (torch.int8, torch.int16, torch.int32) else tensor
+
+
+def _check_finite(inputs: Tensor, what: str, before: int) -> None:
+    """Raise `ReLeQError` if one of a batch of inputs is not finite, behind so many others."""
+    if not inputs.is_floating_point():
+        return
+    fine = inputs.isfinite().flatten(1).all(dim=1) if inputs.ndim > 1 else inputs.isfinite()
+    if not fine.all():
+        first, count = before + int(fine.logical_not().nonzero()[0]), int(fine.logical_not().sum())
+        more = f", and {count - 1} more" if count > 1 else ""
+        raise ReLeQError(f"example {first} of {what} has NaN or infinite inputs{more}; mend the data, or leave it out")
 
 
 def _inputs(given: Any, what: str) -> Tensor:

@@ -21,13 +21,14 @@ from releq_env.tasks.strides import without_strides
 
 
 def top1_accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Return the share of examples whose largest output is the right one.
+    """Return the share of examples whose largest output is the right one; none is right where an output is NaN.
 
     Args:
         outputs: Logits, shape `(N, classes)`.
         targets: Classes, int64, shape `(N,)`.
     """
-    return int((outputs.argmax(dim=1) == targets).sum()) / len(targets)
+    right = (outputs.argmax(dim=1) == targets) & ~outputs.isnan().any(dim=1)  # of NaN `argmax` names some class
+    return int(right.sum()) / len(targets)
 
 
 @dataclass(frozen=True)

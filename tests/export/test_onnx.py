@@ -275,3 +275,24 @@ def test_networks_of_torchvision(name: str, tmp_path: Path) -> None:
     agrees(path, model, torch.randn(8, 3, size, size))
     assert path.stat().st_size < 1.02 * (tmp_path / "packed").stat().st_size + 40_000
     load_packed(tmp_path / "packed", make(models))
+
+
+class Conditional(nn.Module):
+    """A layer in a branch, and one behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inner = torch.cond(inputs.sum() > 0, self.inner, lambda x: x - 1.0, (inputs,))
+        return self.last(inner)
+
+
+def test_a_network_with_branches_keeps_what_they_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = quantize(Conditional(), ["last"], [4]).eval()
+    path, model, _ = exported(network, Conditional(), About(input_shape=(4,)), tmp_path)
+    assert "If" in operators(path)
+    for sign in (1.0, -1.0):
+        agrees(path, model, sign * torch.rand(20, 4))

@@ -201,3 +201,16 @@ def test_embeddings_that_change_their_weight(layer: Callable[[], nn.Module], rea
 def test_what_is_to_be_skipped_has_to_be_there(skip: list[str]) -> None:
     with pytest.raises(ReLeQError, match="which the network has not; give names of its modules"):
         survey(nn.Sequential(nn.Linear(4, 2)), torch.zeros(1, 4), skip)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_networks_of_other_types_are_described(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    expected = quantizable_layers(network, (4,))
+    found = quantizable_layers(network.to(dtype), (4,))
+    assert [(layer.name, layer.macs) for layer in found] == [(layer.name, layer.macs) for layer in expected]
+
+
+def test_a_network_that_begins_with_an_embedding_is_described() -> None:
+    network = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    assert [layer.name for layer in quantizable_layers(network, (3,))] == ["0", "2"]

@@ -378,3 +378,12 @@ def test_steps_are_the_same_under_autocast(bits: int) -> None:
     expected = build("lsq", bits, w).step
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(build("lsq", bits, w).step, expected)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_zeros_in_float16_stay_finite(bits: int) -> None:
+    weight = torch.zeros(3, 4, dtype=torch.float16)
+    quantizer = QUANTIZERS["lsq"].make(weight, bits)
+    assert quantizer(weight).isfinite().all()
+    codes = quantizer.encode(weight).codes
+    assert codes.abs().max() <= 2**bits

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from releq_env import ReLeQError, SearchResult, search
 from releq_env.searchers import folder as folders
+from releq_env.searchers.folder import _recipe_of
 from releq_env.tasks import RetrainingRecipe
 from tests.tasks.own_networks import CASES, near
 
@@ -79,3 +80,9 @@ def test_another_question_is_refused(change: dict[str, Any], message: str, tmp_p
     searched(tmp_path)
     with pytest.raises(ReLeQError, match=f"holds a search with {message}.*; give another folder"):
         searched(tmp_path, **change)
+
+
+def test_a_recipe_that_is_found_anew_is_named(tmp_path: Path) -> None:
+    before = {"settings": {}, "own": {"found": {"recipe": {"images": 64, "batch_size": 8}}}}
+    assert "retraining=releq_env.tasks.RetrainingRecipe(images=64, batch_size=8)" in _recipe_of(before)
+    assert _recipe_of({"own": None}) == _recipe_of({}) == ""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import releq_env
 from releq_env import Problem, ReLeQError
 from releq_env.tasks import PretrainingRecipe, RetrainingRecipe
+from releq_env.tasks.task import top1_accuracy
 from tests.tasks.own_networks import CASES, COUNT, Case, two_losses, two_metrics
 
 RECIPE = RetrainingRecipe(images=32, batch_size=16)
@@ -326,3 +327,115 @@ def test_a_network_is_taken_in_the_inference_mode_of_its_caller() -> None:
     with torch.inference_mode():
         problem = problem_of(PLAIN, cache=None)
         assert 0.0 <= problem.evaluator.evaluate(problem.uniform()[-1]).accuracy <= 1.0
+
+
+class Masked(nn.Module):
+    """The mean over what is no padding."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.embed, self.out, self.padding = nn.Embedding(8, 6), nn.Linear(6, 2), padding
+
+    def forward(self, ids: Tensor) -> Tensor:
+        kept = (ids != self.padding).unsqueeze(-1).float()
+        return self.out((self.embed(ids) * kept).sum(1) / kept.sum(1).clamp(min=1.0))
+
+
+def test_what_a_few_inputs_do_not_tell_is_told_by_the_accuracy() -> None:
+    torch.manual_seed(0)
+    one, other = Masked(7), Masked(0)
+    other.load_state_dict(one.state_dict())
+    ids = torch.randint(1, 7, (200, 5))
+    ids[4:, :3] = torch.where(torch.rand(196, 3) < 0.6, 0, ids[4:, :3])
+    with torch.no_grad():
+        targets = other(ids).argmax(1)
+    problems = [
+        Problem.from_network(each, (ids[:100], targets[:100]), (ids[100:], targets[100:]), retraining=RECIPE, workers=1)
+        for each in (one, other)
+    ]
+    assert problems[0].full_precision_accuracy < problems[1].full_precision_accuracy == 1.0
+    for problem in problems:
+        problem.evaluator.evaluate((8, 8))
+        assert problem.evaluator.retrained == 1  # of neither the other's is taken
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(4, 3) for _ in range(3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        chosen = inputs[:, 0].long().clamp(0, 2)
+        outputs = inputs.new_zeros(len(inputs), 3)
+        for index, expert in enumerate(self.experts):
+            if (rows := chosen == index).any():
+                outputs[rows] = expert(inputs[rows])
+        return outputs
+
+
+def test_layers_that_the_first_example_does_not_reach_are_found() -> None:
+    inputs = torch.rand(60, 4)
+    inputs[:, 0] = torch.arange(60) % 3
+    targets = torch.arange(60) % 3
+    data = (inputs[:30], targets[:30]), (inputs[30:], targets[30:])
+    problem = Problem.from_network(Experts(), *data, retraining=RECIPE, workers=1, cache=None)
+    assert [layer.name for layer in problem.layers] == ["experts.0", "experts.1", "experts.2"]
+    assert {layer.macs for layer in problem.layers} == {4}  # each a third of the inputs, 12 each
+    skipped = Problem.from_network(Experts(), *data, retraining=RECIPE, workers=1, cache=None, skip="experts.1")
+    assert [layer.name for layer in skipped.layers] == ["experts.0", "experts.2"]
+
+
+@pytest.mark.parametrize("wrap", [lambda net: torch.compile(net, backend="eager"), nn.DataParallel])
+def test_what_is_around_a_network_is_taken_off(wrap: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
+    model, training, validation = PLAIN.made()
+    given = {"retraining": RECIPE, "workers": 1, "cache": None, "precision": "fp32", **PLAIN.arguments}
+    problem = Problem.from_network(wrap(model), training, validation, **given)
+    assert tuple(layer.name for layer in problem.layers) == PLAIN.layers
+    result = releq_env.search(problem, budget=1, progress=False)
+    result.save(tmp_path)
+    plain, wrapped = (releq_env.load_packed(tmp_path / "network.safetensors", each) for each in (model, wrap(model)))
+    assert torch.equal(plain(validation[0]), wrapped(validation[0]))
+
+
+def test_torchs_own_module_of_the_default_loss_is_the_default() -> None:
+    model, training, validation = PLAIN.made()
+    given: dict[str, Any] = {"retraining": RECIPE, "workers": 1, "cache": None} | PLAIN.arguments
+    task = _task(Problem.from_network(model, training, validation, loss=nn.CrossEntropyLoss(), **given))
+    assert task.loss is F.cross_entropy and task.soft_loss is not None
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.1)
+    task = _task(Problem.from_network(model, training, validation, loss=smoothed, **given))
+    assert task.loss is smoothed and task.metric is top1_accuracy and task.soft_loss is None
+
+
+def test_a_metric_may_rise_above_one_by_retraining_not_before() -> None:
+    model, training, validation = PLAIN.made()
+    given: dict[str, Any] = {"retraining": RECIPE, "workers": 1, "cache": None, "loss": F.cross_entropy}
+    given |= PLAIN.arguments
+    asked: list[int] = []
+
+    def rising(outputs: Tensor, targets: Tensor) -> float:
+        asked.append(1)
+        return 1.0 if len(asked) == 1 else 1.1
+
+    problem = Problem.from_network(model, training, validation, metric=rising, precision="fp32", **given)
+    assert problem.evaluator.evaluate(problem.uniform()[-1]).accuracy == 1.0
+    with pytest.raises(ReLeQError, match="metric= gives 97.3"):
+        Problem.from_network(model, training, validation, metric=lambda outputs, targets: 97.3, **given)
+
+
+def _task(problem: Problem) -> Any:
+    return problem.evaluator.source.retraining.task  # type: ignore[attr-defined]
+
+
+def test_a_network_that_draws_is_refused() -> None:
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.out(F.dropout(inputs, 0.5))
+
+    inputs, targets = torch.rand(40, 4), torch.arange(40) % 2
+    with pytest.raises(ReLeQError, match="returns something else each time for the same inputs"):
+        Problem.from_network(Drawing(), (inputs[:20], targets[:20]), (inputs[20:], targets[20:]), retraining=RECIPE)

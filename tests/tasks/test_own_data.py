@@ -20,6 +20,7 @@ from torch.utils.data import (
     SequentialSampler,
     SubsetRandomSampler,
     TensorDataset,
+    WeightedRandomSampler,
 )
 
 from releq_env.errors import ReLeQError
@@ -305,3 +306,30 @@ def test_types_come_back_where_they_can_be_made(make: Callable[..., Any], kind: 
     assert first == again
     nest = pickle.loads(pickle.dumps(first)).rebuilt([torch.zeros(3, 2), torch.arange(3)])
     assert type(nest) is kind
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("form", ["pair", "dataset"])
+def test_inputs_that_are_not_finite_are_named(form: str, value: float) -> None:
+    inputs, targets = torch.rand(600, 3), torch.arange(600) % 2
+    inputs[300, 1] = inputs[599, 0] = value
+    data: Any = (inputs, targets) if form == "pair" else list(zip(inputs, targets, strict=True))
+    with pytest.raises(ReLeQError, match="example 300 of train_data has NaN or infinite inputs"):
+        own_data("net", data, (torch.rand(4, 3), torch.arange(4) % 2), None, 4.0)
+
+
+def test_what_a_sampler_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = TensorDataset(torch.rand(40, 3), torch.arange(40) % 2)
+    some = DataLoader(whole, 8, sampler=SubsetRandomSampler(range(10)))
+    weighted = DataLoader(whole, 8, sampler=WeightedRandomSampler([1.0] * 20 + [9.0] * 20, 40))
+    data = own_data("net", some, weighted, None, 4.0)
+    assert [len(part.targets) for part in data.load()] == [10, 40]
+    said = capsys.readouterr().err
+    assert "train_data: 10 of the 40 examples of its data set are read, those that its sampler draws" in said
+    assert "validation_data" not in said
+
+
+def test_targets_in_another_order_are_named() -> None:
+    inputs, column = torch.rand(8, 3), torch.rand(8)
+    with pytest.raises(ReLeQError, match="b: .*a: .* as targets, and one of train_data .*a: .*b: "):
+        own_data("net", (inputs, {"a": column, "b": column}), (inputs + 1.0, {"b": column, "a": column}), None, 4.0)

@@ -30,6 +30,9 @@ def test_unknown_task_is_named(task: object) -> None:
 def test_top1_accuracy() -> None:
     outputs = torch.tensor([[0.1, 0.9], [3.0, -1.0], [0.2, 0.1]])
     assert top1_accuracy(outputs, torch.tensor([1, 1, 0])) == 2 / 3
+    outputs[0, 0] = torch.nan  # of which argmax names a class
+    assert top1_accuracy(outputs, torch.zeros(3, dtype=torch.int64)) <= 2 / 3
+    assert top1_accuracy(torch.full((3, 2), torch.nan), torch.zeros(3, dtype=torch.int64)) == 0.0
 
 
 def test_untrained_networks_follow_their_seed_and_leave_the_global_generator_alone(task_name: str) -> None:
