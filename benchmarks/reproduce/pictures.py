@@ -35,12 +35,12 @@ def losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.annotate(row["row"], (bits, row["loss"]), color=colour, **place)
     for task in tasks:
         paper = next(row["paper_bits"] for row in rows if row["task"] == task)
-        label = f"the paper, {task}: {paper:g} bits"
+        label = f"the paper, {task}: {paper:g} bits, loss below that"
         axis.plot(paper, LIMIT, "v", color=f"C{tasks.index(task)}", markersize=9, fillstyle="none", label=label)
-    axis.axhline(LIMIT, color="0.4", linestyle="--", linewidth=1)
+    axis.axhline(LIMIT, color="0.4", linestyle="--", linewidth=1, label=f"allowed: {LIMIT:g}")
     axis.axhline(0.0, color="0.7", linewidth=1)
     axis.set_xlabel("average bits of a layer")
-    axis.set_ylabel("loss, points of test accuracy")
+    axis.set_ylabel("loss, percentage points of test accuracy")
     axis.set_xlim(0.5, max(max(row["average_bits"], row["paper_bits"]) for row in rows) + 0.8)
     axis.legend(fontsize=9)
     figure.savefig(path, dpi=150)

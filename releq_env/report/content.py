@@ -46,7 +46,7 @@ def asked(run: Run) -> dict[str, str]:
     bits = ", ".join(map(str, run.choices[0])) if alike else "by layer, see below"
     goal = f"at least {100 * run.min_relative_accuracy:g} % of the full-precision accuracy"
     if run.max_cost is not None:
-        goal += f", at a cost of at most {run.max_cost:g} of the dearest assignment's"
+        goal += f", at a cost of at most {run.max_cost:g} of the most expensive assignment's"
     ends = [f"{settings['timesteps']:,} time steps"] if "timesteps" in settings and not run.own else []
     ends += [f"{settings['budget']:,} distinct evaluations"] if settings.get("budget") is not None else []
     ends += [f"{settings['minutes']:g} minutes"] if settings.get("minutes") is not None else []

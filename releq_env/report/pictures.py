@@ -59,7 +59,7 @@ def tradeoff(run: Run) -> "Figure":
     label = f"{len(q)} evaluated assignments" if len(q) > 1 else "evaluated assignment"
     axis.plot(q, a, ".", color=FAINT, markersize=5, label=label, rasterized=len(q) > _MOST_MARKS)
     costs, relative = _columns(run.curve)
-    axis.step(costs, relative, where="post", color=MAIN, linewidth=1.8, label="best for every cost")
+    axis.step(costs, relative, where="post", color=MAIN, linewidth=1.8, label="best for every cost, of the search")
     uniform = _uniform(run)
     if uniform:
         _, cost, accuracy = zip(*uniform, strict=True)
@@ -88,7 +88,7 @@ def tradeoff(run: Run) -> "Figure":
     high = max(float(shown.max()), low)
     margin = max(0.08 * (high - low), 1e-3)
     axis.set_ylim(low - margin, high + margin)
-    axis.set_xlabel("cost q, relative to the dearest assignment")
+    axis.set_xlabel("cost q, relative to the most expensive assignment")
     axis.set_ylabel("relative accuracy a (validation)")
     styled(axis)
     _legend(axis.legend(loc="best", fontsize=8.5, framealpha=0.85))
