@@ -71,5 +71,14 @@ ALGORITHMS["bandit"] = Bandit
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/own_agent")
     for algo in ("two_layers", "bandit"):
-        settings = ["--budget", "60", "--n-envs", "4", "--log-dir", str(folder / algo)]
+        settings = [
+            "--imports",
+            "examples.own_agent",
+            "--budget",
+            "60",
+            "--n-envs",
+            "4",
+            "--log-dir",
+            str(folder / algo),
+        ]
         main(["--algo", algo, "--env-kwargs", "retrain_images=256", *settings])

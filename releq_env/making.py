@@ -3,7 +3,7 @@
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from releq_env.errors import ReLeQError, UnknownArgumentError, check_names
+from releq_env.errors import ReLeQError, UnknownArgumentError, check_names, short
 from releq_env.problem import Problem
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
         ReLeQError: In one line, if something is not accepted.
     """
     own = {"table": arguments.pop("own_table")} if "own_table" in arguments else {}
+    if own and problem is not None and not isinstance(problem, Problem) and ":" not in str(problem):
+        raise ReLeQError(f"problem={short(problem)} is a task, and this id is over a table; give table=, or another id")
     if problem is None and "table" in own | arguments:
         table = (own | arguments)["table"]
         arguments.pop("table", None)

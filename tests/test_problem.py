@@ -1,6 +1,7 @@
 """What is to be decided: made from a function, a task or a name, and how good an assignment is in it."""
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
@@ -451,6 +452,21 @@ def test_numbers_of_numpys_are_taken_for_pythons() -> None:
     alone, together = one.step(0), many.step(np.array([0]))
     assert alone[1] == together[1][0]
     assert alone[4]["is_success"] == together[4]["is_success"][0]
+
+
+def test_layers_may_be_described_by_numpys_numbers() -> None:
+    given = [
+        dataclasses.replace(layer, weights=np.int64(layer.weights), std=np.float32(0.5)) for layer in DIGITS_LAYERS
+    ]
+    problem = function_problem(num_layers=4, layers=given)
+    assert [layer.weights for layer in problem.layers] == [layer.weights for layer in DIGITS_LAYERS]
+    assert {type(layer.weights) for layer in problem.layers} == {int}
+    assert {type(layer.std) for layer in problem.layers} == {float}
+
+
+def test_an_id_over_a_table_retrains_nothing() -> None:
+    with pytest.raises(ReLeQError, match="problem='digits' is a task, and this id is over a table"):
+        gym.make("ReLeQ-Tabular-v0", problem="digits")
 
 
 def test_the_size_of_what_is_no_assignment() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from releq_env.registration import ENVIRONMENTS
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 SCRIPTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -37,6 +38,10 @@ def test_every_id_is_in_the_table(env_id: str) -> None:
     assert f"`{env_id}`" in README
 
 
-def test_pictures_and_links_are_there() -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pictures_and_links_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#\s]+)[^)]*\)", page.read_text()):
+        assert (page.parent / target).exists(), target

@@ -42,7 +42,7 @@ def run(options: Options) -> RunFolder:
     """
     earlier = None if options.resume is None else RunFolder.read_config(options.resume)
     if earlier is not None:
-        import_all(earlier.settings.imports)
+        import_all(earlier.settings.imports or options.imports)
     settings = new_settings(options) if earlier is None else resumed_settings(options, earlier.settings)
     agent = find_agent(settings.algo)
     path = options.resume or options.log_dir
@@ -69,7 +69,7 @@ def run(options: Options) -> RunFolder:
             if earlier is None:
                 RunFolder.check_new(path)  # again: another process may have been quicker
             else:
-                problem.evaluator.remember(_restored(folder, settings.budget), problem.evaluator.fingerprint)
+                problem.evaluator.remember(_restored(folder, options.budget), problem.evaluator.fingerprint)
                 if settings == earlier.settings and report.exists() and (path / "report.json").exists():
                     print(f"{path} holds a finished run\n\n{report.read_text()}")
                     return folder
@@ -113,6 +113,7 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         raise
     finally:
         wall, part, others = folder.elapsed, time.monotonic() - begun, elsewhere.seconds
+        ended_by = progress.ended_by
         progress.close()
     if folder.best is None:
         raise ReLeQError(f"no assignment was evaluated within {settings.timesteps} time steps; give more --timesteps")
@@ -129,7 +130,7 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         "distinct_evaluations": len(folder.rows),
         "retrained": sum(row["retrained"] for row in folder.rows),
         "resumed": resumed,
-        "ended_by": progress.ended_by,
+        "ended_by": ended_by,
         "wall_seconds": round(wall, 2),
         "part_seconds": round(part, 2),
         "agent_seconds": round(part - others, 2),

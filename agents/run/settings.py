@@ -153,7 +153,7 @@ def resumed_settings(options: Options, earlier: Settings) -> Settings:
         raise ReLeQError(f"--resume {options.resume} keeps its hyperparameters; leave --hyperparams out")
     if options.log_dir is not None and options.resume and options.log_dir.resolve() != options.resume.resolve():
         raise ReLeQError(f"--log-dir {options.log_dir} and --resume {options.resume} are two folders; give one of them")
-    if options.imports and options.imports != earlier.imports:
+    if options.imports and earlier.imports and list(options.imports) != list(earlier.imports):
         raise ReLeQError(f"--resume {options.resume} keeps its --imports; leave them out")
     if options.timesteps is not None and options.timesteps < earlier.timesteps:  # what was learned would be lost
         raise ReLeQError(
@@ -161,6 +161,7 @@ def resumed_settings(options: Options, earlier: Settings) -> Settings:
             "give more, or leave it out"
         )
     more: dict[str, Any] = {name: getattr(options, name) for name in ("timesteps", "budget", "minutes")}
+    more["imports"] = options.imports or None
     return _checked(replace(earlier, **{name: value for name, value in more.items() if value is not None}), options)
 
 

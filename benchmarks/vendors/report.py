@@ -41,7 +41,7 @@ class Difference(NamedTuple):
 
     Attributes:
         points: The first less the second, in percentage points.
-        low: Lower end of its 95 % interval (Welch 1947); `points` itself where there is one seed only.
+        low: Lower end of its 95 % interval (Welch 1947); `points` itself where there is one seed, or all agree.
         high: Upper end.
     """
 
@@ -89,7 +89,8 @@ def beside(ours: Retrained | None, theirs: Retrained) -> str:
     )
     found = _difference(ours, theirs)
     said = "equally accurate, " if abs(found.points) <= EQUAL else ""
-    return f"{bytes_}, {said}{found.points:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    within = f" ({found.low:+.2f} to {found.high:+.2f})" if found.low < found.high else ""
+    return f"{bytes_}, {said}{found.points:+.2f}{within}"
 
 
 def wins(ours: Retrained, theirs: Retrained) -> bool:

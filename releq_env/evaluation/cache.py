@@ -130,6 +130,8 @@ class EvaluationCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # One process at a time: two that find the same damaged file must not both set it aside.
             with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_WAIT_SECONDS):
+                if not self.path.exists():  # what is left beside it is of a file that somebody has removed
+                    self._remove_companions()
                 try:
                     version = self._begin()
                 except sqlite3.OperationalError:  # locked, disk full, read-only: the file is not at fault
@@ -180,11 +182,14 @@ class EvaluationCache:
                 raise ReLeQError(f"cache {self.path} is not an SQLite database; {_MEND}") from error
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         self.path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._remove_companions()
         warnings.warn(
             f"cache {self.path} is damaged ({error}); it was moved to {aside} and a new one begun", stacklevel=4
         )
+
+    def _remove_companions(self) -> None:
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and _identity(self.path) != self._opened:

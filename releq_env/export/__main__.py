@@ -5,6 +5,7 @@ MODEL_DIR has the `network.safetensors` and `assignment.json` of `SearchResult.s
 """
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,11 @@ def export(options: argparse.Namespace) -> Path:
     chosen = FORMATS[options.format]
     target = Path(options.output) if options.output else path.with_name(chosen.file)
     inputs = _inputs(options.check, about, options.data_root)  # before anything that takes time
-    unchecked = target.with_name(f".unchecked-{target.name}")  # what disagrees replaces nothing
+    if not target.name or target.is_dir() or not target.parent.is_dir():
+        raise ReLeQError(
+            f"--output {target} cannot be written: it is no file in a folder that is there; give another path"
+        )
+    unchecked = target.with_name(f".unchecked-{os.getpid()}-{target.name}")  # what disagrees replaces nothing
     try:
         for line in chosen.writer()(model, unchecked):
             print(line)

@@ -131,7 +131,7 @@ def check(model: ModelProto) -> None:
     """Raise `ReLeQError` if a model is none."""
     try:
         onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ReLeQError(f"what was made of the network is no ONNX ({short(error)}); use --format packed") from error
 
 

@@ -91,7 +91,9 @@ class FinalResult:
 
     @property
     def loss_interval(self) -> tuple[float, float] | None:
-        """Interval that holds the mean loss of all seeds with a confidence of 95 %; `None` for one seed.
+        """Interval that holds the mean loss of all seeds with a confidence of 95 %.
+
+        `None` for one seed, or where all accuracies agree, which says nothing of how others would differ.
 
         Seeds of control and quantized network are not taken for pairs: they share the order of the examples, no more.
         """

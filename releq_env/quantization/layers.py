@@ -47,9 +47,14 @@ class Survey:
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Return the network within what `torch.compile` or `nn.DataParallel` have made of it; itself if neither has."""
-    model = getattr(model, "_orig_mod", model)
-    return model.module if isinstance(model, nn.DataParallel) else model
+    """Return the network within what `torch.compile` and torch's ways of sharing work have put around it, if any."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
 
 
 def quantizable_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerInfo, ...]:

@@ -171,6 +171,9 @@ def _share(value: Any, what: str) -> float:
     return found
 
 
+_ENDS = ("budget", "minutes", "timesteps", "agent")
+
+
 def _report(path: Path, choices: Choices) -> dict[str, Any]:
     report = checks.read_json(path)
     counts = checks.mapping(report["counts"], "counts")
@@ -180,6 +183,7 @@ def _report(path: Path, choices: Choices) -> dict[str, Any]:
     candidates = checks.sequence(report["candidates"], "candidates")
     return {
         "counts": whole | {name: checks.number(counts[name], name) for name in _SECONDS if name in counts},
+        "ended_by": counts["ended_by"] if counts.get("ended_by") in _ENDS else None,
         "candidates": tuple(_compared(checks.mapping(each, "a candidate"), choices) for each in candidates),
     }
 

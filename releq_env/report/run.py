@@ -113,7 +113,7 @@ class Final:
         control: Which full-precision networks it is compared with.
         control_accuracies: Theirs, in [0, 1], one a seed; or of one for all seeds.
         loss: Mean of control minus quantized, in percentage points.
-        interval: That holds the loss with a confidence of 95 %; `None` for one seed.
+        interval: That holds the loss with a confidence of 95 %; `None` for one seed, or where all agree.
         file_bytes: Of the packed file of the whole network.
         full_precision_bytes: Of the whole network before quantizing.
     """
@@ -158,6 +158,7 @@ class Run:
         versions: Of what was installed, by name.
         candidates: What was compared at the end, best found first; nothing before the end.
         counts: `episodes`, `distinct_evaluations`, `retrained`, seconds; nothing before the end.
+        ended_by: What ended it: `budget`, `minutes`, `timesteps` or `agent`; `None` where the files do not say.
         episodes: Of an agent that learns.
         probabilities: Of an agent that has a policy.
     """
@@ -185,6 +186,7 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     candidates: tuple[Compared, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
+    ended_by: str | None = None
     episodes: Episodes | None = None
     probabilities: Probabilities | None = None
 
@@ -195,10 +197,14 @@ class Run:
 
     @property
     def settled(self) -> bool:
-        """Whether it ended by itself, not by its budget or its time: then its last best is that of any longer run."""
-        budget = self.settings.get("budget")
-        cut = self.settings.get("minutes") is not None or (budget is not None and len(self.rows) >= budget)
-        return self.finished and not cut
+        """Whether it ended by itself, not by what it was allowed: then its last best is that of any longer run."""
+        return self.finished and (self.own or self.ended_by == "agent") and len(self.rows) < (self.budget or math.inf)
+
+    @property
+    def budget(self) -> int | None:
+        """Distinct evaluations that were allowed, if there was a limit."""
+        found = self.settings.get("budget")
+        return found if isinstance(found, int) else None
 
     @cached_property
     def best(self) -> Row | None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
 
 from releq_env.errors import ReLeQError, short
 from releq_env.layer_info import LayerInfo
@@ -27,17 +29,20 @@ def check_layers(layers: Sequence[LayerInfo], count: int) -> tuple[LayerInfo, ..
         raise ReLeQError(f"layers describes {len(layers)} layers and assignments have {count}; give as many")
     for layer in layers:
         counts = [getattr(layer, name) for name in _COUNTS]
-        whole = all(
-            isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST for value in counts
-        )
-        spread = layer.std
-        number = isinstance(spread, int | float) and not isinstance(spread, bool) and 0 <= spread < _LARGEST
+        whole = all(isinstance(value, Integral) for value in counts) and isinstance(layer.std, Real)
+        number = whole and all(not isinstance(value, bool) and 0 <= value < _LARGEST for value in (*counts, layer.std))
         named = isinstance(layer.members, list | tuple) and all(isinstance(name, str) for name in layer.members)
-        if not (whole and number and named and isinstance(layer.name, str)):
+        if not (number and named and isinstance(layer.name, str)):
             raise ReLeQError(f"the layer {short(layer)} is not described by numbers from 0; see LayerInfo")
     if len({layer.name for layer in layers}) != count:
         raise ReLeQError("two layers have the same name; give each its own")
-    return tuple(replace(layer, members=tuple(layer.members), parts=_parts(layer)) for layer in layers)
+    return tuple(map(_plain, layers))
+
+
+def _plain(layer: LayerInfo) -> LayerInfo:
+    """Return a layer described by Python's own numbers, as JSON takes them."""
+    counts: dict[str, Any] = {name: int(getattr(layer, name)) for name in _COUNTS}
+    return replace(layer, **counts, std=float(layer.std), members=tuple(layer.members), parts=_parts(layer))
 
 
 def _parts(layer: LayerInfo) -> tuple[LayerInfo, ...]:

@@ -221,7 +221,7 @@ def _measured(task: Task, network: nn.Module, found: Survey, few: Tensor, may_be
             f"metric= gives {accuracy:g} for {task.name} on the validation data; give one in (0, 1], larger is better: "
             "accuracy, R2, IoU, or 1 / (1 + error)"
         )
-    if isinstance(task.metric, FromZero):
+    if isinstance(task.metric, FromZero) and not may_be_zero:  # else it is trained, and measured again
         task = replace(task, metric=replace(task.metric, most=1.0))
     weights = _state_sha256(network)
     shape = task.dataset.input_shape

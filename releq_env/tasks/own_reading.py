@@ -277,7 +277,8 @@ def _in_order(data: Any, what: str) -> Iterable[Any]:
 def _chosen(loader: torch_data.DataLoader[Any]) -> Any:
     """Return those examples of a loader's data set that it draws from; `None`: that can only be seen by reading it.
 
-    Of one that draws by weights all: what it leaves out by chance is no choice, and nothing is drawn twice here.
+    Of one that draws by weights all with a weight: what it leaves out by chance is no choice, and nothing is drawn
+    twice here.
     """
     dataset, batches = loader.dataset, loader.batch_sampler
     if isinstance(dataset, torch_data.IterableDataset) or not isinstance(dataset, Sized):
@@ -286,9 +287,11 @@ def _chosen(loader: torch_data.DataLoader[Any]) -> Any:
         return None
     sampler: Any = batches.sampler
     plain = type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler)
-    weighted = type(sampler) is torch_data.WeightedRandomSampler and len(sampler.weights) == len(dataset)
-    if weighted or (plain and len(sampler.data_source) == len(dataset)):
+    if plain and len(sampler.data_source) == len(dataset):
         return dataset
+    if type(sampler) is torch_data.WeightedRandomSampler and len(sampler.weights) == len(dataset):
+        wanted = torch.as_tensor(sampler.weights).nonzero().flatten().tolist()
+        return dataset if len(wanted) == len(dataset) else torch_data.Subset(dataset, wanted)
     try:
         with _as_it_was(getattr(sampler, "generator", None)):
             return torch_data.Subset(dataset, sorted({operator.index(index) for index in sampler}))

@@ -63,8 +63,10 @@ def test_a_line_ends_where_nobody_knows_more(runs: list[Path], tmp_path: Path) -
     (axis,) = pictures.rewards([("random", members)]).axes
     known = [int((~np.isnan(line.get_ydata())).sum()) for line in axis.lines]
     assert known == [5, 12, 12, 12]
-    settled = dataclasses.replace(members[0], settings=members[0].settings | {"budget": 6})
+    settled = dataclasses.replace(members[0], settings=members[0].settings | {"budget": 6}, ended_by="agent")
     assert settled.settled and not members[0].settled
+    assert [member.ended_by for member in members] == ["budget"] * 3
+    assert not dataclasses.replace(settled, ended_by="timesteps").settled
     (axis,) = pictures.rewards([("random", [settled, members[1]])]).axes
     assert int((~np.isnan(axis.lines[0].get_ydata())).sum()) == 12
 

@@ -415,6 +415,17 @@ def test_a_file_that_is_removed_is_begun_anew(tmp_path: Path) -> None:
     assert [other.get(key) for key in ("before", "after")] == [None, (0.75, 1.0)]
 
 
+def test_two_go_on_after_their_file_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    first, second = EvaluationCache(path), EvaluationCache(path)
+    first.put("before", (2, 4), 0.5, 1.0)
+    assert second.get("before") == (0.5, 1.0)
+    path.unlink()  # what SQLite keeps beside it stays
+    first.put("one", (2, 4), 0.25, 1.0)
+    second.put("two", (2, 4), 0.75, 1.0)
+    assert [each.get(key) for each in (first, second) for key in ("one", "two")] == [(0.25, 1.0), (0.75, 1.0)] * 2
+
+
 def test_it_stays_where_it_is_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cache = EvaluationCache("cache.sqlite")

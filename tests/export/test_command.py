@@ -141,6 +141,12 @@ def test_a_file_that_computes_something_else_is_refused(own: Path, monkeypatch: 
     assert not list(own.glob("*wrong*"))
 
 
+def test_an_output_that_is_no_file_is_refused_before_anything_is_made(own: Path, tmp_path: Path) -> None:
+    for output in (".", str(tmp_path), str(tmp_path / "nowhere" / "x.onnx")):
+        said = refused(own, "--format", "packed", "--model", "tests.export.networks:small", "--output", output)
+        assert f"--output {output} cannot be written: it is no file in a folder that is there" in said
+
+
 def test_formats_of_others(own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def write(model: object, path: Path) -> list[str]:
         path.write_text("mine")

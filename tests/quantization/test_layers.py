@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations, weight_norm
 
 from releq_env.errors import ReLeQError
 from releq_env.quantization import quantizable_layers, quantize, with_scales
-from releq_env.quantization.layers import SharedWeight, Skipped, survey
+from releq_env.quantization.layers import SharedWeight, Skipped, bare, survey
 
 
 def test_convolution_and_linear_by_hand() -> None:
@@ -214,3 +214,9 @@ def test_networks_of_other_types_are_described(dtype: torch.dtype) -> None:
 def test_a_network_that_begins_with_an_embedding_is_described() -> None:
     network = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     assert [layer.name for layer in quantizable_layers(network, (3,))] == ["0", "2"]
+
+
+def test_all_that_is_around_a_network_is_taken_off() -> None:
+    network = nn.Sequential(nn.Linear(4, 3))
+    assert bare(network) is network
+    assert bare(nn.DataParallel(torch.compile(nn.DataParallel(network), backend="eager"))) is network

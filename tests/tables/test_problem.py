@@ -210,7 +210,7 @@ def test_a_table_that_was_given_beside_a_problem_is_refused(table: Any) -> None:
         ({"table": complete(), "fill": "mean"}, "unknown fill 'mean'; choose one of: nearest"),
         ({"table": complete(), "bitwidths": [1, 2]}, "1, which the table 'smooth' does not support"),
         ({"table": complete(), "max_cost": 0.01}, "max_cost=0.01 cannot be met"),
-        ({"table": complete(), "problem": "digits"}, "the environment got an unexpected keyword argument 'table'"),
+        ({"table": complete(), "problem": "digits"}, "problem='digits' is a task, and this id is over a table"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -421,6 +421,10 @@ def test_a_metric_may_rise_above_one_by_retraining_not_before() -> None:
     assert problem.evaluator.evaluate(problem.uniform()[-1]).accuracy == 1.0
     with pytest.raises(ReLeQError, match="metric= gives 97.3"):
         Problem.from_network(model, training, validation, metric=lambda outputs, targets: 97.3, **given)
+    asked.clear()
+    with pytest.raises(ReLeQError, match="metric= gives 1.1"):  # not before it is trained: it is below that then
+        first = PretrainingRecipe(epochs=1, batch_size=16)
+        Problem.from_network(model, training, validation, metric=rising, pretraining=first, cache_key="rising", **given)
 
 
 def _task(problem: Problem) -> Any:

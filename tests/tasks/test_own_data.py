@@ -327,6 +327,10 @@ def test_what_a_sampler_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().err
     assert "train_data: 10 of the 40 examples of its data set are read, those that its sampler draws" in said
     assert "validation_data" not in said
+    some = DataLoader(whole, 8, sampler=WeightedRandomSampler([0.0] * 20 + [9.0] * 20, 40))
+    data = own_data("net", some, weighted, None, 4.0)
+    assert torch.equal(data.load()[0].inputs, whole.tensors[0][20:])
+    assert "20 of the 40 examples" in capsys.readouterr().err
 
 
 def test_targets_in_another_order_are_named() -> None:
