@@ -422,7 +422,7 @@ def test_a_metric_may_rise_above_one_by_retraining_not_before() -> None:
     with pytest.raises(ReLeQError, match="metric= gives 97.3"):
         Problem.from_network(model, training, validation, metric=lambda outputs, targets: 97.3, **given)
     asked.clear()
-    with pytest.raises(ReLeQError, match="metric= gives 1.1"):  # not before it is trained: it is below that then
+    with pytest.raises(ReLeQError, match="has a validation accuracy of 1.1"):  # it is below that before it is trained
         first = PretrainingRecipe(epochs=1, batch_size=16)
         Problem.from_network(model, training, validation, metric=rising, pretraining=first, cache_key="rising", **given)
 
