@@ -1,5 +1,6 @@
 """What an assignment costs: closed forms, matrices, and costs of one's own."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_mean_bits_of_layers_and_of_weights() -> None:
 @pytest.mark.parametrize("repeats", [1, 2, 7, 40])
 def test_all_terms_are_the_same_alone_and_in_batches(name: str, repeats: int) -> None:
     # Bit for bit: trajectories of single and vector environments must agree.
-    layers = LAYERS * repeats
+    layers = tuple(dataclasses.replace(layer, name=f"{layer.name}.{n}") for n in range(repeats) for layer in LAYERS)
     made = problem(name, layers=layers)
     batch = np.random.default_rng(0).integers(0, 8, (50, len(layers)))
     terms = made.cost_terms
