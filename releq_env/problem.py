@@ -432,13 +432,8 @@ class Problem:
         source = self.evaluator.source
         if not isinstance(source, TableSource):
             raise ReLeQError(f"only of a table is the optimum known, and {self.name} has none; see Problem.from_table")
-        return source.table.landscape(
-            source.seed,
-            bitwidths=self.choices,
-            reward=self.reward,
-            cost=self.cost,
-            max_cost=self.max_cost,
-            min_relative_accuracy=self.min_relative_accuracy,
+        return source.table.landscape_of(
+            self.choices, self.cost_terms, self.value, self.min_relative_accuracy, self.max_cost, source.seed
         )
 
     def optimum(self) -> Answer:

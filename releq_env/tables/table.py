@@ -441,14 +441,39 @@ class AccuracyTable:
         check_max_cost(max_cost, cheapest)
         settings = RewardSettings(float(least), cheapest, self.released_constants)
         objective = make_objective(reward, settings, max_cost)
+        return self.landscape_of(
+            choices, CostTerms(costs, self.layers, choices), objective, float(least), max_cost, seed
+        )
+
+    def landscape_of(
+        self,
+        choices: Choices,
+        terms: CostTerms,
+        objective: Objective,
+        min_relative_accuracy: float,
+        max_cost: float | None,
+        seed: int | None,
+    ) -> Landscape:
+        """Return what was measured under an objective that is there already; see `landscape`.
+
+        Args:
+            choices: To choose from.
+            terms: Costs of indices into them.
+            objective: Of State of Relative Accuracy and State of Quantization.
+            min_relative_accuracy: The constraint.
+            max_cost: The bound, or `None`.
+            seed: The retraining seed; `None` is the mean.
+        """
         values = self.values(seed)
         known = ~np.isnan(values)
         for column, of_layer in zip(self.bitwidths.T, choices, strict=True):
             known &= np.isin(column, of_layer)
         rows = self.bitwidths[known]
         indices = [np.searchsorted(of_layer, column) for column, of_layer in zip(rows.T, choices, strict=True)]
-        q = CostTerms(costs, self.layers, choices)(np.stack(indices, axis=1))[:, 0]
-        return Landscape(rows, values[known], q, self.full_precision_accuracy, objective, float(least), max_cost)
+        q = terms(np.stack(indices, axis=1))[:, 0]
+        return Landscape(
+            rows, values[known], q, self.full_precision_accuracy, objective, min_relative_accuracy, max_cost
+        )
 
     def optimum(self, seed: int | None = None, **objective: Any) -> Answer:
         """Return the best of what was measured. Arguments are those of `landscape`."""

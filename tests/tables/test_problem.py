@@ -238,3 +238,18 @@ def test_a_mean_that_nothing_has_is_refused() -> None:
     table = AccuracyTable.from_records([[1], [2]], [0.9, 0.95], seeds=[0, 1], full_precision_accuracy=1.0)
     with pytest.raises(ReLeQError, match="was measured with all its seeds; give seed="):
         Problem.from_table(table, seed=None, fill="nearest")
+
+
+def test_the_optimum_is_that_of_the_costs_that_episodes_have(tmp_path: Path) -> None:
+    path, table = tmp_path / "costs.csv", complete()
+
+    def write(cost: Callable[[int], float]) -> None:
+        lines = [f"{layer.name},{bits},{cost(bits)}" for layer in table.layers for bits in table.choices[0]]
+        path.write_text("\n".join(["layer,bits,cost", *lines]) + "\n")
+
+    write(lambda bits: float(bits))
+    problem = Problem.from_table(table, cost=f"csv:{path}")
+    assert problem.costs.max() > problem.costs.min()  # they are read
+    write(lambda bits: 10.0 - bits)  # too late
+    best = max(map(problem.evaluator.evaluate, map(tuple, table.bitwidths.tolist())), key=problem.merit)
+    assert problem.optimum().objective == problem.objective(best)
