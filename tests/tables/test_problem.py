@@ -247,7 +247,7 @@ def test_the_optimum_is_that_of_the_costs_that_episodes_have(tmp_path: Path) -> 
         lines = [f"{layer.name},{bits},{cost(bits)}" for layer in table.layers for bits in table.choices[0]]
         path.write_text("\n".join(["layer,bits,cost", *lines]) + "\n")
 
-    write(lambda bits: float(bits))
+    write(float)
     problem = Problem.from_table(table, cost=f"csv:{path}")
     assert problem.costs.max() > problem.costs.min()  # they are read
     write(lambda bits: 10.0 - bits)  # too late
