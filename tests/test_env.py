@@ -615,16 +615,6 @@ def test_a_pickled_environment_goes_on_alike(make: Make, evaluate: str, mode: st
     assert env.np_random.random() == other.np_random.random()
 
 
-def test_two_environments_with_one_seed_agree_step_by_step(make: Make) -> None:
-    first, second = make(evaluate="step"), make(evaluate="step")
-    observations = [env.reset(seed=11)[0] for env in (first, second)]
-    np.testing.assert_array_equal(*observations)
-    for env in (first, second):
-        env.action_space.seed(11)
-    for _ in range(4):
-        np.testing.assert_equal(*(env.step(env.action_space.sample()) for env in (first, second)))
-
-
 # With real retraining
 
 

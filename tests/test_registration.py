@@ -107,16 +107,6 @@ def test_two_instances_with_one_seed_agree(make_id: Callable[..., Any]) -> None:
     assert_same(episode(make_id(evaluate="step"), 5), episode(make_id(evaluate="step"), 5))
 
 
-def test_seeds_do_not_change_accuracies(make_id: Callable[..., Any]) -> None:
-    traces = []
-    for seed in (0, 1):
-        env = make_id()
-        env.reset(seed=seed)
-        trace = [env.step(1) for _ in range(env.unwrapped.episode_steps)]
-        traces.append(trace)
-    assert_same(*traces)
-
-
 def test_pickled_in_mid_episode_it_goes_on_alike(make_id: Callable[..., Any]) -> None:
     env = make_id(evaluate="step", observation="history")
     env.reset(seed=1)

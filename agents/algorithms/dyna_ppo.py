@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,14 +95,6 @@ class DynaPPO:
     Args:
         problem: What is searched.
         seed: Seeds it.
-        model: See `Parts`, as up to `learn`.
-        members: "
-        trust: "
-        imitation: "
-        quantile: "
-        warm_start: "
-        never_repeat: "
-        learn: "
         rounds: Updates of the policy on the model between two paid evaluations.
         rollouts: Episodes of an update on the model.
         epochs: How often they are used.
@@ -113,6 +106,7 @@ class DynaPPO:
         imitation_weight: Weight of the log-likelihood of the best.
         hidden: Width of the policy's hidden layer.
         learning_rate: Of the policy.
+        **parts: Of `Parts`.
 
     Raises:
         ReLeQError: If a hyperparameter is not accepted.
@@ -123,14 +117,6 @@ class DynaPPO:
         problem: Problem,
         seed: int = 0,
         *,
-        model: bool = True,
-        members: Sequence[str] = ("logarithm", "step"),
-        trust: float = 0.0,
-        imitation: int = 10,
-        quantile: float = 0.2,
-        warm_start: bool = True,
-        never_repeat: bool = True,
-        learn: bool = True,
         rounds: int = 10,
         rollouts: int = 64,
         epochs: int = 2,
@@ -142,8 +128,9 @@ class DynaPPO:
         imitation_weight: float = 0.2,
         hidden: int = 32,
         learning_rate: float = 0.02,
+        **parts: Any,
     ) -> None:
-        self._parts = Parts(model, members, trust, imitation, quantile, warm_start, never_repeat, learn)
+        self._parts = Parts(**parts)
         whole = {"rounds": rounds, "rollouts": rollouts, "epochs": epochs, "hidden": hidden}
         for name, value in (whole | {"paid_rollouts": paid_rollouts, "paid_epochs": paid_epochs}).items():
             check_whole(name, value, 1, "")
@@ -154,7 +141,7 @@ class DynaPPO:
                 raise ReLeQError(f"dyna_ppo got {name}={number!r}; give a number from 0")
         self._problem, self._rounds, self._size, self._paid_size = problem, rounds, rollouts, paid_rollouts
         self._explore = min(explore / problem.num_layers, 1.0)  # of an action
-        self._training = Training(epochs, clip, entropy, quantile, imitation_weight)
+        self._training = Training(epochs, clip, entropy, self._parts.quantile, imitation_weight)
         self._paid_training = self._training._replace(epochs=paid_epochs)
         self._decision = Decision(problem, "episode", "flexible", "history")
         self._policy = Policy(
@@ -166,10 +153,10 @@ class DynaPPO:
             learning_rate,
         )
         self._random = RandomSearch(problem, seed)
-        self._model = AccuracyModel(problem, members)
+        self._model = AccuracyModel(problem, self._parts.members)
         self._promise = Promise(problem, self._model)
         self._fitted = 0  # to so many evaluations
-        uniform = starts(problem) if warm_start else []
+        uniform = starts(problem) if self._parts.warm_start else []
         drawn = map(self._assignment, self._policy.sample(_RANDOM_STARTS).rows.tolist())
         self._starts = list(dict.fromkeys([*uniform, *drawn]))
         self._asked: set[Assignment] = set()

@@ -1,9 +1,7 @@
 """A run from beginning to end: problem, agent, confirmation, report."""
 
-import importlib.metadata
 import itertools
 import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -18,13 +16,14 @@ from agents.run.folder import Config, RunFolder
 from agents.run.making import make_agent, make_env
 from agents.run.progress import RunProgress, Stopwatch
 from agents.run.settings import Options, Settings, new_settings, resumed_settings
-from releq_env import ReLeQEnv, ReLeQError, __version__
+from releq_env import ReLeQEnv, ReLeQError
 from releq_env.evaluation import BudgetExhausted, Evaluation
 from releq_env.report.about import about
-from releq_env.searchers.folder import known
+from releq_env.searchers.folder import known, versions
 from releq_env.searchers.rows import described
 from releq_env.workers.waiting import Assignment
 
+_LIBRARIES = ("stable_baselines3", "sb3_contrib", "torchvision")
 _UNNAMED = (
     "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: they are taken to "
     "be the same"
@@ -77,7 +76,7 @@ def run(options: Options) -> RunFolder:
                     print(_UNNAMED, file=sys.stderr)
             for stale in (path / "report.json", report):  # as long as there is the first, there is the second
                 stale.unlink(missing_ok=True)
-            RunFolder.write_config(path, config, _versions(), about(problem))
+            RunFolder.write_config(path, config, versions(*_LIBRARIES), about(problem))
             return _search(settings, learner, folder, env.unwrapped, elsewhere)
     except KeyboardInterrupt:
         if path is not None and (path / "config.json").exists():
@@ -213,13 +212,3 @@ def _claimed_folder(settings: Settings) -> Path:
             ) from error
         return path
     raise AssertionError("numbers do not end")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"releq_env": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for name in ("gymnasium", "numpy", "stable_baselines3", "sb3_contrib", "torch", "torchvision"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -17,9 +17,6 @@ from releq_env.testing.landscapes import LANDSCAPES, Landscape, look_at
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {**LANDSCAPES, "digits": lambda: Problem.from_table("digits")}
 """What may be tuned on: synthetic landscapes, and of the tables `digits` only. Others are for comparing."""
 
-BUDGET = 300
-"""A run ends at so many distinct evaluations, or at `STEPS_AN_EVALUATION` time steps for each."""
-
 
 @cache
 def landscape(name: str) -> Landscape:
@@ -44,9 +41,7 @@ def area(objectives: Sequence[float], budget: int) -> float:
     return float(np.concatenate([best, np.full(budget - len(best), best[-1])]).mean())
 
 
-def score(
-    settings: Settings, problems: Sequence[str], seeds: Iterable[int], budget: int = BUDGET
-) -> dict[str, list[float]]:
+def score(settings: Settings, problems: Sequence[str], seeds: Iterable[int], budget: int) -> dict[str, list[float]]:
     """Return the normalised area of every run, by problem a list over seeds.
 
     0 is the mean of a random assignment, 1 the optimum from the first evaluation on.

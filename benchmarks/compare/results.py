@@ -46,6 +46,7 @@ class Results:
         output: The CSV file; the others are in the folder of its name without the suffix.
 
     Attributes:
+        columns: Of the CSV file.
         output: As given.
         folder: Of the other files.
         rows: All finished runs, by key.
@@ -56,6 +57,8 @@ class Results:
     Raises:
         ReLeQError: If a file is damaged, or the folder's are lost.
     """
+
+    columns: tuple[str, ...] = COLUMNS
 
     def __init__(self, output: Path) -> None:
         if output.suffix != ".csv":
@@ -151,7 +154,7 @@ class Results:
         """Write the CSV file anew from the runs."""
         with self._held():
             self.refresh()
-            replace_file(self.output, _csv(COLUMNS, [self.derived(row) for _, row in sorted(self.rows.items())]))
+            replace_file(self.output, _csv(self.columns, [self.derived(row) for _, row in sorted(self.rows.items())]))
 
     def derived(self, row: Row) -> dict[str, Any]:
         """Return a row of the CSV file.

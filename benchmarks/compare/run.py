@@ -1,11 +1,10 @@
 """One run: an agent with a seed on a problem, by the code of `agents.train`, without its folder."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,9 +18,6 @@ from benchmarks.compare.suite import Entry
 from releq_env.errors import ReLeQError
 from releq_env.problem import Problem
 from releq_env.tables.statistics import hypervolume, nondominated
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 ENV = "releq_env:ReLeQ-Tabular-v0"
 
@@ -150,22 +146,6 @@ class Row(NamedTuple):
 FRONTS_OF_SEEDS = 3
 
 
-class ProcessorTime(Stopwatch):
-    """Adds up how long the processor was busy with functions: the machine may do other things, too."""
-
-    def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
-        """Return the function, timed."""
-
-        def timed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-            begun = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds += time.process_time() - begun
-
-        return timed
-
-
 def run(job: Job) -> Row:
     """Do a run.
 
@@ -173,7 +153,7 @@ def run(job: Job) -> Row:
         ReLeQError: If the agent refuses the problem, or has evaluated nothing.
     """
     with threadpool_limits(1):  # so that it does not matter how many run side by side
-        settings, problem, elsewhere = job.settings, job.entry.problem(), ProcessorTime()
+        settings, problem, elsewhere = job.settings, job.entry.problem(), Stopwatch(time.process_time)  # busy for it
         begun, busy = time.perf_counter(), time.process_time()
         found = run_bare(settings, problem, elsewhere=elsewhere, **dict(job.variant.env_kwargs))
         seconds, own = time.perf_counter() - begun, time.process_time() - busy - elsewhere.seconds

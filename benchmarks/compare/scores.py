@@ -81,11 +81,6 @@ class Scores:
         return cls(Results(output)) if output.exists() else None
 
     @property
-    def folder(self) -> Path:
-        """Of the files beside the CSV file."""
-        return self._results.folder
-
-    @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Of every agent."""
         return self._results.settings

@@ -3,16 +3,19 @@
 import csv
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.common.training_runs import prune, train
 from benchmarks.reproduce.rows import Row
 from releq_env.errors import ReLeQError
 from releq_env.workers.waiting import Assignment
 
 SEED = 0
 _TIMESTEPS = 6000
+_KEPT = ("config.json", "best.json", "assignment.json", "evaluations.csv", "report.md", "report.json")
+_PICTURES = ("episodes.png", "probabilities.png", "pareto.png")
 _IDS = {"mnist": "ReLeQ-MNIST-v0", "cifar10": "ReLeQ-CIFAR10-v0", "svhn": "ReLeQ-SVHN-v0"}
 _OWN = {"street-digits": "benchmarks.reproduce.networks:STREET_DIGITS_TASK"}
 
@@ -64,10 +67,10 @@ def search(row: Row, folder: Path, least: float | None = None) -> list[Found]:
     """
     if not (folder / "report.json").exists():
         try:
-            train(arguments(row, least), folder)
+            _train(arguments(row, least), folder)
         except subprocess.CalledProcessError:
             raise ReLeQError(f"the search of {row.name} has failed (see above); mend it and start again") from None
-        prune(folder)
+        _prune(folder)
     if least not in (None, constraint(folder)):
         raise ReLeQError(
             f"{folder} was searched with the constraint {constraint(folder):g}, and {least:g} is wanted; delete it"
@@ -81,3 +84,26 @@ def constraint(folder: Path) -> float:
     """Return the constraint that a search was made with."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return float(config["problem"]["min_relative_accuracy"])
+
+
+def _train(options: Sequence[str], folder: Path) -> None:
+    """Run the training command, or the rest of a run.
+
+    Args:
+        options: Of a new run, without its folder.
+        folder: Of the run.
+
+    Raises:
+        subprocess.CalledProcessError: If it fails; it has said why.
+    """
+    given = ["--resume", str(folder)] if (folder / "config.json").exists() else [*options, "--log-dir", str(folder)]
+    subprocess.run([sys.executable, "-m", "agents.train", *given], check=True)
+
+
+def _prune(folder: Path) -> None:
+    """Delete what is not part of the result: the agent, its settings and the episodes (in the pictures)."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        elif path.name not in (*_KEPT, *_PICTURES):
+            path.unlink()

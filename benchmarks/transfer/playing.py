@@ -63,19 +63,6 @@ def play(game: Game, choose: Choose, searches: int, generator: np.random.Generat
     return Played(np.stack(features, 1), np.stack(taken, 1), np.stack(logs, 1), np.stack(best[1:], 1))
 
 
-def play_greedily(game: Game, choose: Choose, generator: np.random.Generator) -> Floats:
-    """Return the normalised best after each evaluation of one search that always takes the highest score."""
-    sight, belief = begin(game, 1, generator)
-    normalised, best = game.normalised, [-np.inf]
-    for _ in range(HORIZON):
-        scores = choose(sight.features(belief, sight.improvement(belief)))
-        at = np.where(sight.asked, -np.inf, scores).argmax(axis=1)
-        best.append(max(best[-1], float(normalised[at[0]])))
-        sight.observe(at, game.objectives[at], game.relative[at])
-        belief.observe(at, sight.scale.modelled(game.relative[at]))
-    return np.array(best[1:])
-
-
 def begin(game: Game, searches: int, generator: np.random.Generator) -> tuple[Sight, Belief]:
     """Return what is seen and believed of a game before anything was evaluated."""
     sight = Sight(game.problem, game.rows, searches)

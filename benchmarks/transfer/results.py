@@ -1,13 +1,10 @@
 """The files: those of a comparison, with what the best is after 5, 10 and 20 evaluations."""
 
-import csv
-import io
 from typing import Any
 
 from benchmarks.compare import curves
 from benchmarks.compare.results import COLUMNS, Results
 from benchmarks.compare.run import Row
-from releq_env.files import replace_file
 
 AT = (5, 10, 20)
 
@@ -19,15 +16,7 @@ class TransferResults(Results):
     `at_50`, `at_100` and `at_300`, as in every comparison whose runs end earlier.
     """
 
-    def write(self) -> None:
-        """Write the CSV file anew from the runs."""
-        with self._held():
-            self.refresh()
-            text = io.StringIO()
-            writer = csv.DictWriter(text, (*COLUMNS, *(f"at_{number}" for number in AT)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.derived(row) for _, row in sorted(self.rows.items()))
-            replace_file(self.output, text.getvalue())
+    columns = (*COLUMNS, *(f"at_{number}" for number in AT))
 
     def derived(self, row: Row) -> dict[str, Any]:
         """Return a row of the CSV file."""

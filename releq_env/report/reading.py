@@ -49,9 +49,8 @@ def read_run(folder: Path) -> Run:
         if path.exists():
             with checks.damaged(path):
                 found[name] = reader(path)
-    saved = (folder / "network.safetensors").exists()
     finals = read_finals(folder / "final")
-    return Run(folder.resolve().name, **asked, **found.pop("report"), **found, saved=saved, finals=finals)
+    return Run(folder.resolve().name, **asked, **found.pop("report"), **found, finals=finals)
 
 
 def _asked(config: Mapping[str, Any]) -> dict[str, Any]:

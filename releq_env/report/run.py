@@ -151,7 +151,6 @@ class Run:
         layers: Descriptions of the layers.
         own: Whether it was made by `releq_env.search`, which measures nothing again at its end.
         ended: Whether such a search has come to its end, which may be before its budget.
-        saved: Whether the network of such a search was saved.
         left_out: What of a user's own network is not quantized: name -> reason.
         finals: What final retraining has found.
         depends_on: What the accuracies depend on; nothing where they come from a function.
@@ -179,7 +178,6 @@ class Run:
     layers: tuple[LayerInfo, ...] | None = None
     own: bool = False
     ended: bool = False
-    saved: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
     finals: tuple[Final, ...] = ()
     depends_on: Mapping[str, Any] = field(default_factory=dict)

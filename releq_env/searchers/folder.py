@@ -11,6 +11,7 @@
 Every row is on disk the moment it is known.
 """
 
+import contextlib
 import csv
 import importlib.metadata
 import io
@@ -20,7 +21,6 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class SearchFolder:
         self._problem, self._begun, self._before = problem, time.monotonic(), 0.0
         self._best: Evaluation | None = None
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Make the folder if it is missing, and keep other processes from writing to it.
 
@@ -249,7 +249,7 @@ class SearchFolder:
             )
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Say in one line what of a folder could not be written."""
     try:
@@ -312,7 +312,7 @@ def config_of(problem: Problem, asked: Mapping[str, Any]) -> dict[str, Any]:
         if own is None
         else {"left_out": own.left_out, "found": None if own.found is None else own.found.described()},
         "about": about(problem),
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -372,11 +372,14 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     return asked | config["problem"] | (config["accuracy_depends_on"] or config.get("known") or {})
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("releq_env", "gymnasium", "numpy", "torch"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+def versions(*more: str) -> dict[str, str]:
+    """Return the kind of machine, and the versions of Python and of libraries, as far as they are there.
+
+    Args:
+        *more: Further libraries.
+    """
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("releq_env", "gymnasium", "numpy", "torch", *more):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,8 +1,9 @@
 """The transfer: games are fair, the policy gradient climbs, and the report says what came out."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from agents.algorithms.transfer.weights import read_policy
 from benchmarks.compare.results import COLUMNS
 from benchmarks.transfer import published, suite, train
 from benchmarks.transfer.__main__ import main
-from benchmarks.transfer.playing import play, play_greedily
+from benchmarks.transfer.playing import begin, play
 from benchmarks.transfer.problems import Game, made_up, of_table
 from benchmarks.transfer.report import Group, verdict
 from benchmarks.transfer.training import Decisions, Learner, Settings, advantages
@@ -61,6 +62,19 @@ def test_a_game_of_a_table_has_its_accuracies(tmp_path: Path) -> None:
         bits = [[of_layer[at] for of_layer, at in zip(game.problem.choices, row, strict=True)] for row in game.rows]
         places = [int(np.flatnonzero((table.bitwidths == each).all(axis=1))[0]) for each in bits]
         assert any(np.allclose(values[places], game.relative) for values in of_seed)
+
+
+def play_greedily(game: Game, choose: Callable[[Any], Any], generator: np.random.Generator) -> Any:
+    """Return the normalised best after each evaluation of one search that always takes the highest score."""
+    sight, belief = begin(game, 1, generator)
+    normalised, best = game.normalised, [-np.inf]
+    for _ in range(HORIZON):
+        scores = choose(sight.features(belief, sight.improvement(belief)))
+        at = np.where(sight.asked, -np.inf, scores).argmax(axis=1)
+        best.append(max(best[-1], float(normalised[at[0]])))
+        sight.observe(at, game.objectives[at], game.relative[at])
+        belief.observe(at, sight.scale.modelled(game.relative[at]))
+    return np.array(best[1:])
 
 
 def test_a_search_pays_for_nothing_twice_and_its_best_never_falls() -> None:
