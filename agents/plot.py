@@ -46,7 +46,7 @@ def plot(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
         if out is not None:
             raise ReLeQError(f"--out {out} is for several runs; the pictures of one go into its folder: leave it out")
         return draw_run(folders[0], runs[0])
-    if len({_problem(run) for run in runs}) > 1:
+    if len(set(map(_problem, runs))) > 1:
         print("these runs searched different problems: their rewards do not compare", file=sys.stderr)
     target = out or Path("rewards.png")
     if target.suffix not in (".png", ".svg", ".pdf"):

@@ -71,14 +71,6 @@ ALGORITHMS["bandit"] = Bandit
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/own_agent")
     for algo in ("two_layers", "bandit"):
-        settings = [
-            "--imports",
-            "examples.own_agent",
-            "--budget",
-            "60",
-            "--n-envs",
-            "4",
-            "--log-dir",
-            str(folder / algo),
-        ]
-        main(["--algo", algo, "--env-kwargs", "retrain_images=256", *settings])
+        settings = ["--imports", "examples.own_agent", "--budget", "60", "--n-envs", "4"]
+        run = ["--algo", algo, "--env-kwargs", "retrain_images=256", "--log-dir", str(folder / algo)]
+        main([*settings, *run])

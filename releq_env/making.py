@@ -1,7 +1,7 @@
 """A problem out of what an environment is given: a problem, the name of one, a task, a table, or a network."""
 
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from releq_env.errors import ReLeQError, UnknownArgumentError, check_names, short
 from releq_env.problem import Problem
@@ -26,12 +26,15 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
     Raises:
         ReLeQError: In one line, if something is not accepted.
     """
-    own = {"table": arguments.pop("own_table")} if "own_table" in arguments else {}
-    if own and problem is not None and not isinstance(problem, Problem) and ":" not in str(problem):
-        raise ReLeQError(f"problem={short(problem)} is a task, and this id is over a table; give table=, or another id")
-    if problem is None and "table" in own | arguments:
-        table = (own | arguments)["table"]
-        arguments.pop("table", None)
+    if "own_table" in arguments:
+        table = arguments.pop("own_table")
+        if problem is None:
+            arguments.setdefault("table", table)
+        elif not isinstance(problem, Problem) and ":" not in str(problem):
+            given = short(problem)
+            raise ReLeQError(f"problem={given} is a task, and this id is over a table; give table=, or another id")
+    if problem is None and "table" in arguments:
+        table = arguments.pop("table")
         check_names(arguments, _TABLE_ARGUMENTS, "an environment over a table")
         return Problem.from_table(table, **arguments)
     if problem is None and "model" in arguments:
@@ -45,15 +48,7 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
             "model=, train_data= and validation_data="
         )
     if isinstance(problem, str) and ":" in problem:
-        try:
-            made = pkgutil.resolve_name(problem)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ReLeQError(f"problem={problem!r} cannot be found ({error}); give module:function") from error
-        path, problem = problem, made() if callable(made) else made
-        if not isinstance(problem, Problem) and not _is_task(problem):
-            raise ReLeQError(
-                f"problem={path!r} gave {problem!r}; return a releq_env.Problem, or a releq_env.tasks.Task"
-            )
+        problem = _named(problem)
     if not isinstance(problem, Problem):
         check_names(arguments, _TASK_ARGUMENTS, "the environment")
         return Problem.from_task(problem, **arguments)
@@ -68,7 +63,19 @@ def make_problem(problem: "Problem | Task | str | None", **arguments: Any) -> Pr
     return problem
 
 
-def _is_task(found: Any) -> bool:
+def _named(path: str) -> "Problem | Task":
+    """Return what `"module:function"` returns, or names."""
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ReLeQError(f"problem={path!r} cannot be found ({error}); give module:function") from error
+    made = found() if callable(found) else found
+    if not isinstance(made, Problem) and not _is_task(made):
+        raise ReLeQError(f"problem={path!r} gave {made!r}; return a releq_env.Problem, or a releq_env.tasks.Task")
+    return made
+
+
+def _is_task(found: Any) -> "TypeGuard[Task]":
     from releq_env.tasks import Task  # only now: it needs torch
 
     return isinstance(found, Task)

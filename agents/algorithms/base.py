@@ -44,6 +44,11 @@ class EnvAgent(Protocol):
         """Learn for that many steps over all environments, or until `progress.step` says to end."""
         ...
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether it has learned anything yet; if not, the run says so. It may do without."""
+        ...
+
     def save(self, path: Path) -> None:
         """Keep what was learned in a file. An agent may do without."""
         ...

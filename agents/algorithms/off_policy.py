@@ -1,12 +1,10 @@
 """Stable-Baselines3's off-policy family: DQN and QR-DQN, and DDPG, TD3 and SAC, whose actions are numbers."""
 
-import sys
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from agents.algorithms.base import Progress
 from agents.algorithms.sb3 import SB3Agent
 from releq_env.errors import ReLeQError, check_choice
 
@@ -15,19 +13,6 @@ NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckAc
 
 class OffPolicyAgent(SB3Agent):
     """An off-policy algorithm. `train_freq` is rounded up to whole episodes: the reward comes at their end."""
-
-    def learn(self, timesteps: int, progress: Progress) -> None:
-        """Train until the time steps are used up, or the run is to end; say so where nothing was learned by then."""
-        try:
-            super().learn(timesteps, progress)
-        finally:
-            model: Any = self.model
-            if not model._n_updates:
-                print(
-                    f"it has learned nothing yet: the first {model.learning_starts} steps are random; give more "
-                    "--timesteps or --budget, or --hyperparams learning_starts=N",
-                    file=sys.stderr,
-                )
 
     def fitted(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
         """Return the hyperparameters fitted to the length of an episode."""

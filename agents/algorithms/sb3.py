@@ -92,6 +92,11 @@ class SB3Agent:
         finally:
             del model._update_current_progress_remaining  # or it would be saved with the model
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether it was updated at all: off-policy agents begin with random steps, `learning_starts` of them."""
+        return bool(self.model._n_updates)
+
     def save(self, path: Path) -> None:
         """Save the model; the file holds pickles, which `load` leaves alone."""
         content = io.BytesIO()  # given a path, Stable-Baselines3 leaves the file open where a disk is full

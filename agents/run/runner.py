@@ -24,6 +24,10 @@ from releq_env.searchers.rows import described
 from releq_env.workers.waiting import Assignment
 
 _LIBRARIES = ("stable_baselines3", "sb3_contrib", "torchvision")
+_UNTRAINED = (
+    "the agent has not begun to learn: what it asked for was drawn at random; give more --timesteps or --budget, or "
+    "other --hyperparams (learning_starts, n_steps)"
+)
 _UNNAMED = (
     "loss, metric or quantizer have no name (cache_key=) to compare with those of the earlier part: they are taken to "
     "be the same"
@@ -116,6 +120,8 @@ def _search(settings: Settings, learner: Any, folder: RunFolder, env: ReLeQEnv, 
         progress.close()
     if folder.best is None:
         raise ReLeQError(f"no assignment was evaluated within {settings.timesteps} time steps; give more --timesteps")
+    if not getattr(learner, "has_learned", True):
+        print(_UNTRAINED, file=sys.stderr)
     if hasattr(learner, "save"):
         model = folder.path / f"{settings.env_name}.zip"
         with explained(model):

@@ -48,11 +48,11 @@ def export(options: argparse.Namespace) -> Path:
     model = Model(network, content, about, path)
     chosen = FORMATS[options.format]
     target = Path(options.output) if options.output else path.with_name(chosen.file)
-    inputs = _inputs(options.check, about, options.data_root)  # before anything that takes time
     if not target.name or target.is_dir() or not target.parent.is_dir():
         raise ReLeQError(
             f"--output {target} cannot be written: it is no file in a folder that is there; give another path"
         )
+    inputs = _inputs(options.check, about, options.data_root)  # before anything that takes time
     unchecked = target.with_name(f".unchecked-{os.getpid()}-{target.name}")  # what disagrees replaces nothing
     try:
         for line in chosen.writer()(model, unchecked):

@@ -60,7 +60,7 @@ class Layout:
             made.append(part.rebuilt(rest[:count]))
             rest = rest[count:]
         if self.kind == "tuple":
-            return tuple(made) if self.made is None else self.made._make(made)  # type: ignore[attr-defined]
+            return tuple(made) if self.made is None else self.made._make(made)  # type: ignore[attr-defined]  # of a named tuple
         named = dict(zip(self.names, made, strict=True))
         return named if self.made is None else self.made(**named)
 

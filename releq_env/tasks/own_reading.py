@@ -263,8 +263,9 @@ def _in_order(data: Any, what: str) -> Iterable[Any]:
     chosen = _chosen(data)
     if chosen is None:
         return data
-    if len(chosen) < len(data.dataset):  # type: ignore[arg-type]  # both have a length, or nothing is chosen
-        count = f"{len(chosen)} of the {len(data.dataset)} examples"  # type: ignore[arg-type]
+    whole: Any = data.dataset  # which has a length, or nothing is chosen
+    if len(chosen) < len(whole):
+        count = f"{len(chosen)} of the {len(whole)} examples"
         print(f"{what}: {count} of its data set are read, those that its sampler draws", file=sys.stderr, flush=True)
     # Somebody's own function may count on how many examples it is given.
     own: Any = data.batch_sampler

@@ -334,4 +334,4 @@ def test_an_agent_that_has_not_begun_to_learn_says_so(tmp_path: Path, capsys: py
     for budget, said in ((8, True), (80, False)):
         run = tmp_path / str(budget)
         main(["--algo", "dqn", "--budget", str(budget), "--log-dir", str(run), *arguments("like_digits")])
-        assert ("it has learned nothing yet" in capsys.readouterr().err) == said
+        assert ("the agent has not begun to learn" in capsys.readouterr().err) == said
